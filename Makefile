@@ -1,0 +1,54 @@
+# Everything that Lamplight is built, run, tested and measured with. `make help` lists it.
+PYTHON ?= python3
+BIN := .venv/bin
+SECONDS_ARG := $(if $(SECONDS),--seconds $(SECONDS),)
+
+.DEFAULT_GOAL := build
+
+.PHONY: help build demo test check format lock bench bench-ingest bench-pipeline bench-freshness docs clean
+
+help: ## list what make can do
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
+
+build: .venv/.built ## the environment, from the lock file with hashes
+
+.venv/.built: requirements.lock
+	$(PYTHON) -c 'import sys; sys.exit("lamplight: Python 3.11 or later is needed: make PYTHON=python3.11") if sys.version_info < (3, 11) else 0'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	touch $@
+
+demo: build ## the city on this machine: devices, broker, pipelines, open feeds (SECONDS=90 stops by itself)
+	@$(BIN)/python -m demo $(SECONDS_ARG)
+
+test: build ## every test, in under 8 minutes on two cores
+	$(BIN)/python -m pytest
+
+check: build ## ruff and mypy --strict
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: build ## rewrite the code in the house style
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+lock: build ## make requirements.lock anew from requirements.in
+	$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --upgrade -q requirements.in -o requirements.lock
+
+bench: bench-ingest bench-pipeline bench-freshness ## every benchmark, one JSON line per figure
+
+bench-ingest: build ## durable ingest beside a subscriber that does nothing
+	@$(BIN)/python -m bench.ingest
+
+bench-pipeline: build ## the Beam graph beside plain Polars and element-wise Beam
+	@$(BIN)/python -m bench.pipeline
+
+bench-freshness: build ## publish to catalogue, window close to open feed
+	@$(BIN)/python -m bench.freshness
+
+docs: build ## make docs/data_dictionary.md anew from the contracts
+	$(BIN)/python -m contracts > docs/data_dictionary.md
+
+clean: ## remove the environment and the data
+	rm -rf .venv var .mypy_cache .pytest_cache .ruff_cache .hypothesis

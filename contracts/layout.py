@@ -1,0 +1,212 @@
+"""Where files lie below the data root. Packages meet here, never in imports.
+
+registry/lampposts.json             the lamppost registry
+raw/{instance}/{shard}/{first}-{last}.arrow   sealed segments; `{first}.open` while one is written
+raw/{instance}/lock                 held by the living ingest instance
+lake/{table}/                       Delta tables
+lake/positions.json                 what the tables contain: next offset per instance, version per table
+release/releases.sqlite             noised releases, written once (private)
+open/                               all that the public side may read
+catalog.duckdb                      the analysts' catalogue
+"""
+
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Paths below one data root."""
+
+    root: Path
+
+    @property
+    def registry(self) -> Path:
+        return self.root / "registry" / "lampposts.json"
+
+    @property
+    def raw(self) -> Path:
+        return self.root / "raw"
+
+    @property
+    def lake(self) -> Path:
+        return self.root / "lake"
+
+    @property
+    def positions(self) -> Path:
+        return self.lake / "positions.json"
+
+    @property
+    def releases(self) -> Path:
+        return self.root / "release" / "releases.sqlite"
+
+    @property
+    def open(self) -> Path:
+        return self.root / "open"
+
+    @property
+    def catalogue(self) -> Path:
+        return self.root / "catalog.duckdb"
+
+    def progress(self, stage: str) -> Path:
+        """Where a running stage (fleet, ingest, pipelines) says how far it is."""
+        return self.root / "run" / f"{stage}.json"
+
+    def table(self, name: str) -> Path:
+        """Folder of one Delta table."""
+        return self.lake / name
+
+
+def fsync_folder(folder: Path) -> None:
+    """Make renames and new names in a folder durable."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_durably(path: Path, content: bytes) -> None:
+    """Replace a file as a whole: written aside, fsynced, renamed, the folder fsynced."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with aside.open("wb") as handle:
+        handle.write(content)
+        handle.flush()
+        os.fsync(handle.fileno())
+    aside.replace(path)
+    fsync_folder(path.parent)
+
+
+def write_progress(path: Path, figures: dict[str, int | float | str | None]) -> None:
+    """Replace a stage's progress file; not durable, because only the living read it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f".{path.name}.tmp")
+    aside.write_text(json.dumps(figures))
+    aside.replace(path)
+
+
+def read_progress(path: Path) -> dict[str, Any]:
+    """A stage's figures; empty before it has said any."""
+    try:
+        figures: dict[str, Any] = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        return {}
+    return figures
+
+
+@dataclass(frozen=True, kw_only=True)
+class Positions:
+    """What the lake contains: stored after the tables, with the vector of their versions.
+
+    `offsets`: next raw offset per ingest instance. `versions`: Delta version per table; a catalogue is built from
+    one such vector only. `covered_us`: every segment sealed before this moment (microseconds, UTC) is contained.
+    """
+
+    offsets: dict[str, int]
+    versions: dict[str, int]
+    covered_us: int
+
+    def store(self, path: Path) -> None:
+        """Replace the positions file durably."""
+        content = {"offsets": self.offsets, "versions": self.versions, "covered_us": self.covered_us}
+        write_durably(path, json.dumps(content, indent=1, sort_keys=True).encode())
+
+    @staticmethod
+    def load(path: Path) -> "Positions":
+        """Read a positions file; a missing one is the empty lake."""
+        try:
+            content = json.loads(path.read_bytes())
+        except FileNotFoundError:
+            return Positions(offsets={}, versions={}, covered_us=0)
+        return Positions(**content)
+
+
+def _names(folder: Path) -> Iterator[os.DirEntry[str]]:
+    try:
+        with os.scandir(folder) as entries:
+            yield from entries
+    except FileNotFoundError:
+        return
+
+
+SHARD = 100_000  # offsets per folder, so that a reader lists only the folders that it has not passed
+
+
+@dataclass(frozen=True, order=True)
+class Segment:
+    """A sealed segment: the offsets [first, last] of one ingest instance, all of them in its file."""
+
+    instance: str
+    first: int
+    last: int
+
+    @property
+    def relative(self) -> str:
+        return f"{self.instance}/{self.first // SHARD:08d}/{self.first:012d}-{self.last:012d}.arrow"
+
+    def path(self, raw: Path) -> Path:
+        return raw / self.relative
+
+
+def open_path(raw: Path, instance: str, first: int) -> Path:
+    """Name of a segment that is still written."""
+    return raw / instance / f"{first // SHARD:08d}" / f"{first:012d}.open"
+
+
+def parse_segment(instance: str, name: str) -> Segment | None:
+    """The segment that a file name tells, or None when it is no sealed segment."""
+    stem, dot, suffix = name.partition(".")
+    first, dash, last = stem.partition("-")
+    if not (dot and suffix == "arrow" and dash and first.isdigit() and last.isdigit()):
+        return None
+    return Segment(instance, int(first), int(last))
+
+
+def instances(raw: Path) -> list[str]:
+    """Ingest instances that have a folder."""
+    return sorted(entry.name for entry in _names(raw) if entry.is_dir())
+
+
+def sealed_segments(raw: Path, instance: str, since: int = 0) -> list[Segment]:
+    """Sealed segments of an instance that hold offsets >= since, in order."""
+    found = []
+    for shard in _names(raw / instance):
+        if shard.name.isdigit() and (int(shard.name) + 1) * SHARD + MAX_SEGMENT_ROWS > since:
+            for entry in _names(Path(shard.path)):
+                segment = parse_segment(instance, entry.name)
+                if segment and segment.last >= since:
+                    found.append(segment)
+    return sorted(found)
+
+
+def open_segments(raw: Path, instance: str) -> list[Path]:
+    """Segments of an instance that were never sealed: being written, or left by a crash."""
+    return sorted(
+        Path(entry.path)
+        for shard in _names(raw / instance)
+        if shard.name.isdigit()
+        for entry in _names(Path(shard.path))
+        if entry.name.endswith(".open")
+    )
+
+
+MAX_SEGMENT_ROWS = 65_536
+
+
+def try_lock(path: Path) -> IO[Any] | None:
+    """Take an instance's lock file; None when a living process holds it. Closing the handle releases it."""
+    import fcntl
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle = path.open("ab")
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        handle.close()
+        return None
+    return handle

@@ -1,0 +1,380 @@
+"""Arrow schemas of the lake's tables and of the open products: every field with its unit and its meaning.
+
+`Table.key` tells the rows of one table apart; `Table.time` is the column whose minute is the row's block.
+"""
+
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+from contracts.payloads import VEHICLE_CLASSES
+from contracts.quantities import Quantity, of_stream
+
+TIMESTAMP = pa.timestamp("us", "UTC")
+
+
+def field(name: str, kind: pa.DataType, unit: str, description: str, nullable: bool = False) -> pa.Field:
+    """A field with unit and description; `unit` is a UCUM-like symbol, "" where a unit makes no sense."""
+    return pa.field(name, kind, nullable=nullable, metadata={"unit": unit, "description": description})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Table:
+    """A Delta table of the lake. Rows of tables with `is_reading` come from one message each and carry its key."""
+
+    name: str
+    description: str
+    key: tuple[str, ...]
+    time: str
+    schema: pa.Schema
+    is_reading: bool = False
+
+
+MESSAGE_KEY = ("post_id", "boot_id", "seq", "event_time")
+
+_POST = field("post_id", pa.string(), "", "Lamppost, two letters and four digits (replayed detectors: their own id).")
+_START = field("window_start", TIMESTAMP, "UTC", "Start of the window [start, start + period).")
+_HEAD = [
+    _POST,
+    field("boot_id", pa.string(), "", "Boot of the device, 16 hexadecimal digits."),
+    field("seq", pa.int64(), "1", "Number of the message in its post, boot and stream, from 0."),
+    field("first_seq", pa.int64(), "1", "Lowest seq of this boot and stream that the device still held."),
+    field("event_time", TIMESTAMP, "UTC", "Phenomenon time: the moment of a sample, or the start of a period."),
+]
+_TAIL = [
+    field("flag", pa.int8(), "", "QARTOD flag: 1 good, 2 not evaluated, 3 suspect, 4 fail, 9 missing."),
+    field("received_time", TIMESTAMP, "UTC", "Receipt of the message; the least among equal copies."),
+    field("digest", pa.int64(), "", "First 8 bytes of the payload's BLAKE2b-64, as a signed integer."),
+    field("is_conflicting", pa.bool_(), "", "Another message with this key and a lesser digest exists: do not use."),
+]
+_PERIOD = field("period_s", pa.int16(), "s", "Length of the period that starts at event_time.")
+_CLASSES = [
+    field(f"{name}_count", pa.int32(), "1", f"Vehicles of class {name}; null when the post sends no classes.", True)
+    for name in VEHICLE_CLASSES
+]
+_STREAM = field("stream", pa.string(), "", "Stream of the message: weather or air.")
+_QUANTITY = field("quantity", pa.string(), "", "Name in the table of quantities, unit included.")
+
+OBSERVATIONS = Table(
+    name="observations",
+    description="One value of one quantity of a weather or air message.",
+    key=("stream", *MESSAGE_KEY, "quantity"),
+    time="event_time",
+    is_reading=True,
+    schema=pa.schema(
+        [
+            _HEAD[0],
+            _STREAM,
+            *_HEAD[1:],
+            _QUANTITY,
+            field("value", pa.float64(), "see quantity", "Measured value; null when the sensor sent a sentinel.", True),
+            *_TAIL,
+        ]
+    ),
+)
+
+LANE_FLOWS = Table(
+    name="lane_flows",
+    description="One lane's summary of one half-minute.",
+    key=(*MESSAGE_KEY, "lane_index"),
+    time="event_time",
+    is_reading=True,
+    schema=pa.schema(
+        [
+            *_HEAD,
+            _PERIOD,
+            field("lane_index", pa.int16(), "1", "Place of the lane in its message, from 0."),
+            field("lane", pa.string(), "", "Lane name as the device sends it."),
+            field("direction", pa.string(), "", "Direction of travel: direction_id of the registry."),
+            field("vehicle_count", pa.int32(), "1", "Vehicles that passed."),
+            *_CLASSES,
+            field("mean_speed_kmh", pa.float64(), "km/h", "Arithmetic mean of spot speeds.", True),
+            field("speed_sd_kmh", pa.float64(), "km/h", "Standard deviation of spot speeds.", True),
+            field("inverse_speed_sum_h_km", pa.float64(), "h/km", "Sum of 1/v over the passages with a speed.", True),
+            field("occupancy_pct", pa.float64(), "%", "Share of the period in which the zone was covered.", True),
+            field("is_valid", pa.bool_(), "", "The detector's own word: online."),
+            field(
+                "release_speed_sum",
+                pa.int64(),
+                "km/h",
+                "Sum of (clamp(round(v), lo, hi) - centre) with the registry's public bounds, for releases.",
+                True,
+            ),
+            *_TAIL,
+        ]
+    ),
+)
+
+FOOTFALL = Table(
+    name="footfall",
+    description="Line crossings of pedestrians in one half-minute.",
+    key=MESSAGE_KEY,
+    time="event_time",
+    is_reading=True,
+    schema=pa.schema(
+        [
+            *_HEAD,
+            _PERIOD,
+            field("crossings_in_count", pa.int32(), "1", "Crossings inwards."),
+            field("crossings_out_count", pa.int32(), "1", "Crossings outwards."),
+            *_TAIL,
+        ]
+    ),
+)
+
+DUMPING_EVENTS = Table(
+    name="dumping_events",
+    description="Illegal dumping seen by a post. Internal; no picture exists.",
+    key=MESSAGE_KEY,
+    time="event_time",
+    is_reading=True,
+    schema=pa.schema(
+        [
+            *_HEAD,
+            field("kind", pa.string(), "", "household, construction, bulky or other."),
+            field("confidence", pa.float64(), "1", "Detector's confidence, 0 to 1."),
+            *_TAIL,
+        ]
+    ),
+)
+
+DEVICE_STATUS = Table(
+    name="device_status",
+    description="Births, heartbeats and wills. A will has no seq: its connection number stands there.",
+    key=(*MESSAGE_KEY, "kind"),
+    time="event_time",
+    is_reading=True,
+    schema=pa.schema(
+        [
+            *_HEAD,
+            field("kind", pa.string(), "", "birth, heartbeat or will."),
+            field("firmware", pa.string(), "", "Firmware version.", True),
+            field("clock_offset_s", pa.float64(), "s", "Device clock minus UTC, by the device's estimate.", True),
+            field("dropped_count", pa.int64(), "1", "Messages of this boot that a full buffer has dropped.", True),
+            field("previous_boot_id", pa.string(), "", "Boot before this one, from the device's disk.", True),
+            field("previous_highest_seq", pa.string(), "", "JSON: highest seq per stream of the boot before.", True),
+            field("gateway_id", pa.string(), "", "Gateway whose connection died.", True),
+            *_TAIL,
+        ]
+    ),
+)
+
+QUARANTINE = Table(
+    name="quarantine",
+    description="Messages that broke the contract, with their bytes. A set by topic and digest in the catalogue.",
+    key=("topic", "digest", "received_time"),
+    time="received_time",
+    schema=pa.schema(
+        [
+            field("topic", pa.string(), "", "Topic of the message."),
+            field("payload", pa.binary(), "", "The bytes as they arrived."),
+            field("digest", pa.int64(), "", "First 8 bytes of the payload's BLAKE2b-64, as a signed integer."),
+            field("received_time", TIMESTAMP, "UTC", "Receipt of the message."),
+            field("reason", pa.string(), "", "Reason code of contracts.payloads.Reason."),
+            field("detail", pa.string(), "", "What the decoder found."),
+            field("decoder_version", pa.int16(), "1", "Version of the decoder that refused it."),
+            field("post_id", pa.string(), "", "Post of the topic.", True),
+            field("stream", pa.string(), "", "Stream of the topic.", True),
+            field("boot_id", pa.string(), "", "Boot, where the bytes still tell it.", True),
+            field("seq", pa.int64(), "1", "Number, where the bytes still tell it.", True),
+            field("first_seq", pa.int64(), "1", "Lowest held number, where the bytes still tell it.", True),
+            field("event_time", TIMESTAMP, "UTC", "Phenomenon time, where the bytes still tell it.", True),
+        ]
+    ),
+)
+
+_STATE = [
+    field("value_count", pa.int64(), "1", "Values used: flags 1 and 2 of messages that do not conflict."),
+    field("flagged_count", pa.int64(), "1", "Values left out: flags 3, 4 and 9."),
+    field("value_sum", pa.float64(), "as quantity", "Sum of the values used.", True),
+    field("value_sum_squares", pa.float64(), "as quantity, squared", "Sum of squares of the values used.", True),
+    field("sin_sum", pa.float64(), "1", "Sum of sines; circular quantities only.", True),
+    field("cos_sum", pa.float64(), "1", "Sum of cosines; circular quantities only.", True),
+    field("value_min", pa.float64(), "as quantity", "Least value used.", True),
+    field("value_max", pa.float64(), "as quantity", "Greatest value used.", True),
+    field("first_value", pa.float64(), "as quantity", "First value used, by event time.", True),
+    field("last_value", pa.float64(), "as quantity", "Last value used, by event time.", True),
+    field("increase", pa.float64(), "as quantity", "Growth of a counter from first to last value; resets add.", True),
+    field("last_event_time", TIMESTAMP, "UTC", "Event time of the newest value, used or not."),
+]
+
+MINUTES = Table(
+    name="minutes",
+    description="Mergeable state of each post, quantity and minute: weather, air and pedestrians.",
+    key=("post_id", "quantity", "window_start"),
+    time="window_start",
+    schema=pa.schema([_START, _POST, _QUANTITY, *_STATE]),
+)
+
+WINDOWS = Table(
+    name="windows",
+    description="Values of each post, quantity and five minutes: minutes merged.",
+    key=("post_id", "quantity", "window_start"),
+    time="window_start",
+    schema=pa.schema(
+        [
+            _START,
+            field("period_s", pa.int32(), "s", "Length of the window."),
+            _POST,
+            _QUANTITY,
+            field("value", pa.float64(), "as quantity", "Value by the quantity's aggregation method.", True),
+            field("expected_count", pa.int64(), "1", "Values that the cadence promises for the whole window."),
+            field("completeness", pa.float64(), "1", "value_count / expected_count, at most 1."),
+            *_STATE,
+        ]
+    ),
+)
+
+_FLOW_STATE = [
+    field("half_minutes", pa.int64(), "1", "Distinct half-minutes of which a summary landed."),
+    field("lane_summaries", pa.int64(), "1", "Valid, unflagged lane summaries used for the figures below."),
+    field("flagged_count", pa.int64(), "1", "Lane summaries left out: offline, conflicting excluded, or flag 3, 4."),
+    field("vehicle_count", pa.int64(), "1", "Vehicles."),
+    *[
+        field(f"{name}_count", pa.int64(), "1", f"Vehicles of class {name}; null when not classified.", True)
+        for name in VEHICLE_CLASSES
+    ],
+    field("speed_count", pa.int64(), "1", "Vehicles that the speed sums stand for."),
+    field("speed_sum_kmh", pa.float64(), "km/h", "Sum of mean speed times vehicles."),
+    field("inverse_speed_sum_h_km", pa.float64(), "h/km", "Sum of 1/v; n divided by it is the space-mean speed."),
+    field("inverse_speed_count", pa.int64(), "1", "Vehicles that inverse_speed_sum_h_km stands for."),
+    field("occupancy_sum_pct", pa.float64(), "%", "Sum of the lanes' occupancies."),
+    field("occupancy_count", pa.int64(), "1", "Lane summaries that occupancy_sum_pct stands for."),
+    field(
+        "release_count",
+        pa.int64(),
+        "1",
+        "Vehicles of every valid summary, clamped per summary, without any rule that looks at counts or speeds.",
+    ),
+    field("release_speed_sum", pa.int64(), "km/h", "Sum of release_speed_sum of every valid summary."),
+    field("last_event_time", TIMESTAMP, "UTC", "Start of the newest half-minute that landed."),
+]
+_DIRECTION = field("direction", pa.string(), "", "Direction of travel: direction_id of the registry.")
+
+FLOW_MINUTES = Table(
+    name="flow_minutes",
+    description="Mergeable traffic state of each post, direction and minute, over its lanes.",
+    key=("post_id", "direction", "window_start"),
+    time="window_start",
+    schema=pa.schema([_START, _POST, _DIRECTION, *_FLOW_STATE]),
+)
+
+FLOW_WINDOWS = Table(
+    name="flow_windows",
+    description="Traffic of each post, direction and fifteen minutes: flow minutes merged.",
+    key=("post_id", "direction", "window_start"),
+    time="window_start",
+    schema=pa.schema(
+        [
+            _START,
+            field("period_s", pa.int32(), "s", "Length of the window."),
+            _POST,
+            _DIRECTION,
+            field("flow_veh_h", pa.float64(), "veh/h", "Vehicles per hour over the half-minutes heard.", True),
+            field("mean_speed_kmh", pa.float64(), "km/h", "Arithmetic mean speed, weighted by vehicles.", True),
+            field("space_mean_speed_kmh", pa.float64(), "km/h", "Harmonic mean speed.", True),
+            field("occupancy_pct", pa.float64(), "%", "Mean occupancy of the lanes.", True),
+            field("expected_count", pa.int64(), "1", "Half-minutes in the window."),
+            field("completeness", pa.float64(), "1", "half_minutes / expected_count."),
+            *_FLOW_STATE,
+        ]
+    ),
+)
+
+READING_TABLES = (OBSERVATIONS, LANE_FLOWS, FOOTFALL, DUMPING_EVENTS, DEVICE_STATUS)
+TABLES = {table.name: table for table in (*READING_TABLES, QUARANTINE, MINUTES, FLOW_MINUTES, WINDOWS, FLOW_WINDOWS)}
+
+WINDOW_S = 300
+FLOW_WINDOW_S = 900
+
+
+@dataclass(frozen=True, kw_only=True)
+class Product:
+    """An open data product: one row per public cell and window."""
+
+    name: str
+    title: str
+    description: str
+    key: tuple[str, ...]
+    period_s: int
+    is_noised: bool
+    schema: pa.Schema
+
+
+_PLACE = [
+    _POST,
+    field("latitude", pa.float64(), "deg", "WGS84 latitude of the post."),
+    field("longitude", pa.float64(), "deg", "WGS84 longitude of the post."),
+]
+_WINDOW = [
+    _START,
+    field("window_end", TIMESTAMP, "UTC", "End of the window; the window is [start, end)."),
+]
+_COMPLETENESS = field("completeness", pa.float64(), "1", "Share of the window's expected readings that is in the row.")
+
+
+def _open_field(quantity: Quantity) -> pa.Field:
+    description = f"{quantity.description} Window value: {quantity.aggregation}."
+    return field(quantity.name, pa.float64(), quantity.unit, description, True)
+
+
+def _exact_product(name: str, title: str, description: str) -> Product:
+    return Product(
+        name=name,
+        title=title,
+        description=description,
+        key=("post_id",),
+        period_s=WINDOW_S,
+        is_noised=False,
+        schema=pa.schema(
+            [
+                *_PLACE,
+                *_WINDOW,
+                field(
+                    "is_provisional", pa.bool_(), "", "The window is still open or its last readings may be on the way."
+                ),
+                field("data_through", TIMESTAMP, "UTC", "Event time of the newest reading in the row."),
+                _COMPLETENESS,
+                *[_open_field(quantity) for quantity in of_stream(name) if quantity.is_open],
+            ]
+        ),
+    )
+
+
+PRODUCTS = {
+    product.name: product
+    for product in (
+        _exact_product(
+            "weather", "Weather at the lampposts", "Exact five-minute values of each post's weather sensors."
+        ),
+        _exact_product("air", "Air quality at the lampposts", "Exact five-minute values of each post's air sensors."),
+        Product(
+            name="traffic",
+            title="Traffic volume at the lampposts",
+            description="Vehicles per post, direction and fifteen minutes, noised; small ones are null.",
+            key=("post_id", "direction"),
+            period_s=FLOW_WINDOW_S,
+            is_noised=True,
+            schema=pa.schema(
+                [
+                    *_PLACE,
+                    field("direction", pa.string(), "", "Direction of travel: direction_id in lampposts."),
+                    field("bearing_deg", pa.int32(), "deg", "Bearing of the direction of travel."),
+                    *_WINDOW,
+                    field("vehicle_count", pa.int64(), "1", "Vehicles plus secret noise; null when suppressed.", True),
+                    field("is_suppressed", pa.bool_(), "", "The noised value is under the publication threshold."),
+                    field("ci95", pa.float64(), "1", "Half-width of the 95 % interval of the noise: 1.96 sigma."),
+                    _COMPLETENESS,
+                    field("is_late_release", pa.bool_(), "", "Released late: readings were waited for."),
+                    field("released_at", TIMESTAMP, "UTC", "When the noise was drawn, once."),
+                ]
+            ),
+        ),
+    )
+}
+
+LICENCE = "https://creativecommons.org/licenses/by/4.0/"
+ATTRIBUTION = (
+    "Lamplight smart lampposts (simulated); sites: Transport Department, districts: Home Affairs Department, "
+    "via DATA.GOV.HK"
+)

@@ -1,0 +1,108 @@
+"""Raw segments: an Arrow IPC stream, one record batch per group commit, each with its checksum.
+
+Only sealed segments are read. An `.open` segment whose lock is free was left by a crash: `recover` keeps its whole
+batches, cuts its torn tail (which was never acknowledged) and seals it.
+"""
+
+import os
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyarrow as pa
+
+from contracts.layout import Segment, fsync_folder, instances, open_segments, try_lock
+
+RAW_SCHEMA = pa.schema(
+    [
+        pa.field("offset", pa.int64(), nullable=False),
+        pa.field("topic", pa.string(), nullable=False),
+        pa.field("payload", pa.binary(), nullable=False),
+        pa.field("received_time", pa.timestamp("us", "UTC"), nullable=False),
+        pa.field("is_retained", pa.bool_(), nullable=False),
+    ]
+)
+
+
+def checksum(batch: pa.RecordBatch) -> bytes:
+    """CRC-32 of a batch's columns, as decimal text: tells a torn batch from a whole one."""
+    value = 0
+    for column in batch.columns:
+        for buffer in column.buffers():
+            if buffer is not None:
+                value = zlib.crc32(buffer, value)
+    return str(value).encode()
+
+
+def batch_metadata(batch: pa.RecordBatch) -> dict[bytes, bytes]:
+    """The custom metadata that a written batch carries."""
+    return {b"crc32": checksum(batch)}
+
+
+def read_segment(path: Path) -> pa.Table:
+    """All rows of a sealed segment, as one table of RAW_SCHEMA. Raises OSError or pa.ArrowInvalid when broken."""
+    with pa.memory_map(str(path)) as source, pa.ipc.open_stream(source) as reader:
+        return reader.read_all()
+
+
+def _whole_batches(path: Path) -> Iterator[tuple[int, pa.RecordBatch]]:
+    """(end of the batch in the file, batch) of each whole batch, up to the first torn one."""
+    with pa.OSFile(str(path), "rb") as source:
+        try:
+            reader = pa.ipc.open_stream(source)
+        except (pa.ArrowInvalid, OSError):
+            return
+        if not reader.schema.equals(RAW_SCHEMA):
+            return
+        while True:
+            try:
+                batch, metadata = reader.read_next_batch_with_custom_metadata()
+            except (StopIteration, pa.ArrowInvalid, OSError):
+                return
+            if batch is None or metadata is None or metadata.get(b"crc32") != checksum(batch):
+                return
+            yield source.tell(), batch
+
+
+def recover(path: Path) -> Segment | None:
+    """Seal an `.open` segment that a crash left, without its torn tail; None (and no file) when it holds nothing.
+
+    The caller holds the instance's lock.
+    """
+    end, first, last = 0, 0, -1
+    for position, batch in _whole_batches(path):
+        if last < 0:
+            first = batch.column("offset")[0].as_py()
+        end, last = position, batch.column("offset")[-1].as_py()
+    instance = path.parent.parent.name
+    if last < 0:
+        path.unlink()
+        fsync_folder(path.parent)
+        return None
+    segment = Segment(instance, first, last)
+    with path.open("r+b") as handle:
+        handle.truncate(end)
+        handle.flush()
+        os.fsync(handle.fileno())
+    path.rename(segment.path(path.parent.parent.parent))
+    fsync_folder(path.parent)
+    return segment
+
+
+def recover_abandoned(raw: Path) -> list[Segment]:
+    """Seal every open segment of an instance that no living process holds. Any process may do so."""
+    sealed = []
+    for instance in instances(raw):
+        left = open_segments(raw, instance)
+        if not left:
+            continue
+        lock = try_lock(raw / instance / "lock")
+        if lock is None:
+            continue
+        with lock:
+            # listed again under the lock: its holder may have sealed or begun one before it left
+            for path in open_segments(raw, instance):
+                segment = recover(path)
+                if segment is not None:
+                    sealed.append(segment)
+    return sealed

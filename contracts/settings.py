@@ -1,0 +1,75 @@
+"""Settings of every process: `LAMPLIGHT_` variables, each overridden by an option of its command.
+
+A wrong setting, a busy port, an unreachable broker or an unwritable folder ends a command with one line that names
+what to change, and exit code 2.
+"""
+
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+class SettingError(Exception):
+    """Something that a person must change before a command can run; the message says what."""
+
+
+def read(environ: Mapping[str, str], variable: str, default: T, parse: Callable[[str], T]) -> T:
+    """The variable's value as `parse` reads it, or the default when it is unset or empty.
+
+    Raises SettingError that names the variable when its text does not parse.
+    """
+    text = environ.get(variable, "")
+    if not text:
+        return default
+    try:
+        return parse(text)
+    except ValueError as error:
+        raise SettingError(f"{variable}={text!r} is not usable: {error}") from error
+
+
+def port(text: str) -> int:
+    """A TCP port from text; raises ValueError outside 1..65535."""
+    number = int(text)
+    if not 1 <= number <= 65535:
+        raise ValueError("a port lies in 1..65535")
+    return number
+
+
+def positive(text: str) -> float:
+    """A number above zero from text; raises ValueError otherwise."""
+    number = float(text)
+    if not 0 < number < float("inf"):
+        raise ValueError("a number above zero is needed")
+    return number
+
+
+def data_root(environ: Mapping[str, str]) -> Path:
+    """Where all of Lamplight's files lie: LAMPLIGHT_DATA, or `var` below the working folder."""
+    return read(environ, "LAMPLIGHT_DATA", Path("var"), Path)
+
+
+def writable_folder(folder: Path) -> Path:
+    """The folder, made if need be; raises SettingError when it cannot be made or written."""
+    probe = folder / ".writable"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise SettingError(f"folder {folder} cannot be written ({error.strerror}): change LAMPLIGHT_DATA") from error
+    return folder
+
+
+def run(main: Callable[[list[str]], int]) -> None:
+    """Run a command's main with argv and leave with its exit code; a SettingError is one line and exit code 2."""
+    try:
+        code = main(sys.argv[1:])
+    except SettingError as error:
+        print(f"lamplight: {error}", file=sys.stderr)
+        code = 2
+    except KeyboardInterrupt:
+        code = 130
+    sys.exit(code)
