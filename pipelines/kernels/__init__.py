@@ -1,0 +1,1 @@
+"""Pure functions over frames: no Beam, no files, no clock. Every engine calls the same ones."""

@@ -1,0 +1,30 @@
+"""`python -m pipelines run`: clean, aggregate and release what has landed."""
+
+import logging
+import os
+import signal
+
+from contracts import settings
+
+
+def main(argv: list[str]) -> int:
+    """Run one verb; the exit code."""
+    # Beam warns on every import about cloud clients that nothing here uses
+    logging.getLogger("apache_beam").setLevel(logging.ERROR)
+    logging.getLogger().addFilter(lambda record: "apitools" not in record.getMessage())
+    from pipelines import live
+    from pipelines.config import from_environment, parser
+    from pipelines.stages import registry
+
+    arguments = parser().parse_args(argv)
+    config = from_environment(os.environ, arguments)
+    settings.writable_folder(config.layout.lake)
+    registry(config.registry)
+    stop = live.StopFlag()
+    signal.signal(signal.SIGTERM, stop.set)
+    signal.signal(signal.SIGINT, stop.set)
+    return live.run(config, stop)
+
+
+if __name__ == "__main__":
+    settings.run(main)

@@ -1,0 +1,68 @@
+"""Settings of the pipelines, from the environment and the command line."""
+
+import argparse
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from contracts import settings
+from contracts.layout import Layout
+from contracts.schemas import WINDOW_S
+from pipelines.kernels.decode import Tolerance
+from pipelines.stages import Setup
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """`tick_s` is the pause between looks for new segments, `window_s` the period of the exact open products,
+    `is_releasing` says whether open data is made at all."""
+
+    root: Path
+    registry: Path
+    tick_s: float
+    window_s: int
+    tolerance: Tolerance
+    is_once: bool
+    is_releasing: bool
+
+    @property
+    def setup(self) -> Setup:
+        return Setup(root=self.root, registry=self.registry, tolerance=self.tolerance, window_s=self.window_s)
+
+    @property
+    def layout(self) -> Layout:
+        return Layout(self.root)
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line of `python -m pipelines`."""
+    top = argparse.ArgumentParser(prog="python -m pipelines", description="Clean, aggregate and release.")
+    verbs = top.add_subparsers(dest="verb", required=True)
+    run = verbs.add_parser("run", help="pick up new segments about every second, until stopped")
+    run.add_argument("--once", action="store_true", help="drain what has landed and exit")
+    run.add_argument("--no-release", action="store_true", help="make no open data")
+    run.add_argument("--data", type=Path, help="data root (LAMPLIGHT_DATA)")
+    return top
+
+
+def _window(text: str) -> int:
+    seconds = int(text)
+    if seconds < 60 or 3600 % seconds or seconds % 60:
+        raise ValueError("a window is a whole number of minutes that divides an hour, in seconds")
+    return seconds
+
+
+def from_environment(environ: Mapping[str, str], arguments: argparse.Namespace) -> Config:
+    """Settings as given; raises SettingError that names the variable to change."""
+    root = arguments.data or settings.data_root(environ)
+    days = settings.read(environ, "LAMPLIGHT_READINGS_RETENTION_DAYS", 30.0, settings.positive)
+    future_s = settings.read(environ, "LAMPLIGHT_FUTURE_TOLERANCE_S", 300.0, settings.positive)
+    return Config(
+        root=root,
+        registry=settings.read(environ, "LAMPLIGHT_REGISTRY", Layout(root).registry, Path),
+        tick_s=settings.read(environ, "LAMPLIGHT_TICK_S", 1.0, settings.positive),
+        window_s=settings.read(environ, "LAMPLIGHT_WINDOW_S", WINDOW_S, _window),
+        tolerance=Tolerance(retention_s=int(days * 86_400), future_s=int(future_s)),
+        is_once=arguments.once,
+        is_releasing=not arguments.no_release,
+    )

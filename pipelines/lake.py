@@ -1,0 +1,135 @@
+"""Delta tables, replaced block by block under Delta's optimistic concurrency (law 4).
+
+A block is a minute of the table's time column. All dirty blocks of a table go in one commit from one pinned
+version; before every replacement the handle is brought up to date, because a handle that has advanced by its own
+commit hides another writer's.
+"""
+
+from collections.abc import Callable, Iterable
+from datetime import datetime
+from pathlib import Path
+
+import polars as pl
+import pyarrow as pa
+import pyarrow.compute as pc
+from deltalake import DeltaTable, write_deltalake
+from deltalake.exceptions import CommitFailedError, TableNotFoundError
+
+from contracts.layout import Layout
+from contracts.schemas import TABLES, Table
+from contracts.times import MINUTE_US, from_us
+
+_HANDLES: dict[Path, DeltaTable] = {}
+_RETRIES = 50
+
+
+class Conflict(Exception):
+    """Another writer kept winning a block: the work must be done again from the readings."""
+
+
+def open_table(root: Path, name: str) -> DeltaTable:
+    """This process's handle of a table, brought up to date; made when it is missing."""
+    path = Layout(root).table(name)
+    handle = _HANDLES.get(path)
+    if handle is None:
+        try:
+            handle = DeltaTable(str(path))
+        except TableNotFoundError:
+            handle = _create(path, TABLES[name])
+        _HANDLES[path] = handle
+    else:
+        handle.update_incremental()
+    return handle
+
+
+def _create(path: Path, table: Table) -> DeltaTable:
+    path.mkdir(parents=True, exist_ok=True)
+    return DeltaTable.create(
+        str(path),
+        schema=table.schema,
+        mode="ignore",
+        description=table.description,
+        configuration={
+            "delta.checkpointInterval": "100",
+            # replaced files go after minutes: the grace is the longest query on a published catalogue
+            "delta.deletedFileRetentionDuration": "interval 15 minutes",
+            "delta.logRetentionDuration": "interval 1 hours",
+            "delta.enableExpiredLogCleanup": "true",
+        },
+    )
+
+
+def versions(root: Path) -> dict[str, int]:
+    """The vector of table versions as it stands."""
+    return {name: open_table(root, name).version() for name in TABLES}
+
+
+def count_rows(root: Path, name: str) -> int:
+    """Rows of a table, from its log alone."""
+    actions = pa.table(open_table(root, name).get_add_actions(flatten=True))
+    return int(pc.sum(actions["num_records"]).as_py() or 0)
+
+
+def file_bounds(handle: DeltaTable, table: Table) -> list[tuple[str, int, int]]:
+    """(path, least, greatest) of each file's time column in microseconds since 1970, from the table's log alone."""
+    actions = pa.table(handle.get_add_actions(flatten=True))
+    columns = ["path", f"min.{table.time}", f"max.{table.time}"]
+    if not set(columns) <= set(actions.column_names):
+        return []
+    times = [actions[name].cast(pa.timestamp("us")).cast(pa.int64()).to_pylist() for name in columns[1:]]
+    rows = zip(actions["path"].to_pylist(), *times, strict=True)
+    return [(path, low, high) for path, low, high in rows if low is not None]
+
+
+def ranges(blocks: Iterable[int]) -> list[tuple[datetime, datetime]]:
+    """Blocks (minutes since 1970) as the fewest time spans [start, end)."""
+    found: list[list[int]] = []
+    for block in sorted(set(blocks)):
+        if found and found[-1][1] == block:
+            found[-1][1] = block + 1
+        else:
+            found.append([block, block + 1])
+    return [(from_us(first * MINUTE_US), from_us(end * MINUTE_US)) for first, end in found]
+
+
+def read_blocks(handle: DeltaTable, table: Table, blocks: Iterable[int]) -> pl.DataFrame:
+    """Rows of the given blocks in the handle's pinned version."""
+    column = pl.col(table.time)
+    wanted = [(column >= start) & (column < end) for start, end in ranges(blocks)]
+    return pl.scan_delta(handle).filter(pl.any_horizontal(wanted)).select(table.schema.names).collect()
+
+
+def replace_blocks(
+    root: Path, table: Table, blocks: set[int], recompute: Callable[[pl.DataFrame], pl.DataFrame]
+) -> bool:
+    """Make the blocks hold what `recompute` makes of their rows; False when that is what they held already.
+
+    `recompute` reads its own sources after this table's version is pinned, and is called again after a conflict.
+    Rows of the result lie in the given blocks; their order does not matter. Raises Conflict after many lost races.
+    """
+    if not blocks:
+        return False
+    spans = ranges(blocks)
+    predicate = " OR ".join(
+        f"({table.time} >= '{start.isoformat()}' AND {table.time} < '{end.isoformat()}')" for start, end in spans
+    )
+    order = list(dict.fromkeys([*table.key, *(("digest",) if table.is_reading else ())]))
+    for _ in range(_RETRIES):
+        handle = open_table(root, table.name)
+        existing = read_blocks(handle, table, blocks)
+        wanted = recompute(existing)
+        if wanted.sort(order).equals(existing.sort(order)):
+            return False
+        try:
+            rows = wanted.sort([table.time, *order]).to_arrow().cast(table.schema)
+            write_deltalake(handle, rows, mode="overwrite", predicate=predicate)
+        except CommitFailedError:
+            continue
+        return True
+    raise Conflict(f"{table.name}: {_RETRIES} attempts to replace {len(blocks)} blocks lost against other writers")
+
+
+def blocks_of(frame: pl.DataFrame, table: Table) -> set[int]:
+    """Blocks that a frame's rows lie in."""
+    minutes = frame.select((pl.col(table.time).dt.epoch("us") // MINUTE_US).unique())
+    return set(minutes.to_series().to_list())

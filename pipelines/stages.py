@@ -1,0 +1,132 @@
+"""What the engines run: each stage reads, calls a kernel and replaces blocks. Nothing here knows an engine.
+
+Every stage may run again at any time on the same input: it finds that nothing is new.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+
+import polars as pl
+import pyarrow as pa
+
+from contracts.layout import Layout, Segment
+from contracts.registry import Registry, load_registry
+from contracts.schemas import (
+    FLOW_MINUTES,
+    FLOW_WINDOW_S,
+    FLOW_WINDOWS,
+    FOOTFALL,
+    LANE_FLOWS,
+    MINUTES,
+    OBSERVATIONS,
+    TABLES,
+    WINDOW_S,
+    WINDOWS,
+    Table,
+)
+from contracts.segments import read_segment
+from contracts.times import MINUTE_US
+from pipelines.kernels import minutes as minute_kernel
+from pipelines.kernels import rollups
+from pipelines.kernels.decode import Tolerance, decode_messages
+from pipelines.kernels.frames import empty
+from pipelines.kernels.unite import unite
+from pipelines.lake import blocks_of, open_table, read_blocks, replace_blocks
+
+MINUTES_OF = {OBSERVATIONS.name: MINUTES, FOOTFALL.name: MINUTES, LANE_FLOWS.name: FLOW_MINUTES}
+WINDOWS_OF = {MINUTES.name: WINDOWS, FLOW_MINUTES.name: FLOW_WINDOWS}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setup:
+    """What a worker needs to know: where the files lie and what is tolerated. Crosses the runner by pickle."""
+
+    root: Path
+    registry: Path
+    tolerance: Tolerance = field(default_factory=Tolerance)
+    window_s: int = WINDOW_S
+
+    @property
+    def layout(self) -> Layout:
+        return Layout(self.root)
+
+
+@lru_cache(maxsize=2)
+def _registry(path: Path, modified_ns: int, size: int) -> Registry:
+    return load_registry(path)
+
+
+def registry(path: Path) -> Registry:
+    """The registry as its file stands now; read again only when the file changed."""
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        return load_registry(path)
+    return _registry(path, status.st_mtime_ns, status.st_size)
+
+
+def decode(setup: Setup, segments: Sequence[Segment]) -> dict[str, pa.RecordBatch]:
+    """Rows per table of a few segments, as one record batch each."""
+    raw = pa.concat_tables([read_segment(segment.path(setup.layout.raw)) for segment in segments])
+    frames = decode_messages(raw, registry(setup.registry), setup.tolerance)
+    return {name: to_batch(frame, TABLES[name]) for name, frame in frames.items()}
+
+
+def to_batch(frame: pl.DataFrame, table: Table) -> pa.RecordBatch:
+    """A frame as one record batch of the table's schema."""
+    return frame.to_arrow().cast(table.schema).combine_chunks().to_batches()[0]
+
+
+def unite_blocks(setup: Setup, name: str, batches: Sequence[pa.RecordBatch]) -> set[int]:
+    """Unite new rows with the blocks that they lie in; the dirty blocks, changed or not.
+
+    Blocks that did not change are returned too: whether something is new is judged per table, so that a crash
+    between readings and minutes heals.
+    """
+    table = TABLES[name]
+    new: pl.DataFrame = pl.DataFrame(pa.Table.from_batches(batches))
+    blocks = blocks_of(new, table)
+    replace_blocks(setup.root, table, blocks, lambda existing: unite(existing, new, table))
+    return blocks
+
+
+def make_minutes(setup: Setup, name: str, blocks: set[int]) -> set[int]:
+    """Recompute the minutes table `name` for dirty blocks of its readings; the same blocks."""
+
+    def recompute(_: pl.DataFrame) -> pl.DataFrame:
+        if name == MINUTES.name:
+            return minute_kernel.minutes(_read(setup, OBSERVATIONS, blocks), _read(setup, FOOTFALL, blocks))
+        return minute_kernel.flow_minutes(_read(setup, LANE_FLOWS, blocks))
+
+    replace_blocks(setup.root, TABLES[name], blocks, recompute)
+    return blocks
+
+
+def make_windows(setup: Setup, name: str, blocks: set[int]) -> set[int]:
+    """Recompute the windows that dirty minutes of the minutes table `name` touch; the windows' first minutes.
+
+    A counter's minute also touches the windows whose growth starts from it.
+    """
+    table = WINDOWS_OF[name]
+    period_s = setup.window_s if table is WINDOWS else FLOW_WINDOW_S
+    length = period_s * 1_000_000 // MINUTE_US
+    context = rollups.COUNTER_CONTEXT_S // 60 if name == MINUTES.name else 0
+    starts = {block // length * length for dirty in blocks for block in range(dirty, dirty + context + 1)}
+    inside = {block for start in starts for block in range(start - context, start + length)}
+
+    def recompute(_: pl.DataFrame) -> pl.DataFrame:
+        rows = _read(setup, TABLES[name], inside)
+        merged = (rollups.windows if name == MINUTES.name else rollups.flow_windows)(rows, period_s)
+        wanted = merged.filter((pl.col("window_start").dt.epoch("us") // MINUTE_US).is_in(list(starts)))
+        return wanted
+
+    replace_blocks(setup.root, table, starts, recompute)
+    return starts
+
+
+def _read(setup: Setup, table: Table, blocks: set[int]) -> pl.DataFrame:
+    if not blocks:
+        return empty(table)
+    return read_blocks(open_table(setup.root, table.name), table, blocks)
