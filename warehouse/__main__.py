@@ -1,0 +1,52 @@
+"""python -m warehouse publish [--follow] | sql QUERY | views [NAME]"""
+
+import argparse
+import os
+from pathlib import Path
+
+from contracts.settings import run, writable_folder
+from warehouse.catalogue import publish
+from warehouse.config import Config
+from warehouse.follow import run_until_signal
+from warehouse.query import FORMATS, answer, describe_columns, describe_views
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m warehouse", description="The DuckDB catalogue over the lake.")
+    parser.add_argument("--data", type=Path, help="data root (LAMPLIGHT_DATA)")
+    verbs = parser.add_subparsers(dest="verb", required=True)
+    published = verbs.add_parser("publish", help="build catalog.duckdb from the lake's stored positions")
+    published.add_argument("--follow", action="store_true", help="and again whenever the lake changes")
+    asked = verbs.add_parser("sql", help="answer a SELECT")
+    asked.add_argument("query")
+    asked.add_argument("--format", choices=FORMATS, default="table")
+    asked.add_argument("--out", type=Path, help="file to write instead of standard output")
+    listed = verbs.add_parser("views", help="list views and tables with their meaning")
+    listed.add_argument("name", nargs="?", help="a view, to list its columns with theirs")
+    return parser
+
+
+def main(argv: list[str]) -> int:
+    """Run one verb; raises SettingError."""
+    options = _parser().parse_args(argv)
+    config = Config.build(os.environ, options.data)
+    if options.verb == "publish":
+        writable_folder(config.root)
+        if options.follow:
+            run_until_signal(config)
+        else:
+            done = publish(config)
+            print(f"{config.layout.catalogue}: {len(done.positions.versions)} tables, {done.file_count} files")
+    elif options.verb == "sql":
+        answer(config.layout.catalogue, options.query, options.format, options.out)
+    elif options.name:
+        for column, kind, comment in describe_columns(config.layout.catalogue, options.name):
+            print(f"{column:24} {kind:26} {comment}")
+    else:
+        for name, comment in describe_views(config.layout.catalogue):
+            print(f"{name:22} {comment}")
+    return 0
+
+
+if __name__ == "__main__":
+    run(main)

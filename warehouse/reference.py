@@ -1,0 +1,194 @@
+"""Reference tables that the catalogue holds as real data: the registry's entries and the table of quantities."""
+
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+from contracts.quantities import QUANTITIES
+from contracts.registry import Registry
+from contracts.schemas import TIMESTAMP, field
+from contracts.streams import STREAMS
+
+LAMPPOST_ENTRIES = pa.schema(
+    [
+        field("post_id", pa.string(), "", "Lamppost, or a recorded detector by its own id."),
+        field("kind", pa.string(), "", "lamppost or detector."),
+        field("area", pa.string(), "", "Pilot area."),
+        field("district", pa.string(), "", "District of Hong Kong."),
+        field("name_en", pa.string(), "", "Name in English."),
+        field("name_tc", pa.string(), "", "Name in traditional Chinese."),
+        field("name_sc", pa.string(), "", "Name in simplified Chinese."),
+        field("latitude", pa.float64(), "deg", "WGS84 latitude."),
+        field("longitude", pa.float64(), "deg", "WGS84 longitude."),
+        field("easting_m", pa.float64(), "m", "HK1980 grid easting (EPSG:2326)."),
+        field("northing_m", pa.float64(), "m", "HK1980 grid northing (EPSG:2326)."),
+        field("streams", pa.list_(pa.string()), "", "Streams that the post may send."),
+        field("sends_classes", pa.bool_(), "", "Whether its lane summaries tell vehicle classes."),
+        field("gateway_id", pa.string(), "", "Gateway that it is connected through.", True),
+        field("valid_from", TIMESTAMP, "UTC", "The entry holds from this moment."),
+        field("valid_to", TIMESTAMP, "UTC", "The entry holds until this moment; null: it holds still.", True),
+    ]
+)
+_POST_SPAN = [
+    field("post_id", pa.string(), "", "Lamppost or detector."),
+    field("valid_from", TIMESTAMP, "UTC", "Start of the registry entry that the row belongs to."),
+]
+DIRECTIONS = pa.schema(
+    [
+        *_POST_SPAN,
+        field("direction", pa.string(), "", "direction_id of the registry, as in lane_flows."),
+        field("bearing_deg", pa.int32(), "deg", "Bearing of the direction of travel."),
+        field("road_en", pa.string(), "", "Road in English."),
+        field("road_tc", pa.string(), "", "Road in traditional Chinese."),
+        field("road_sc", pa.string(), "", "Road in simplified Chinese."),
+        field("lanes", pa.list_(pa.string()), "", "Lanes as the device names them."),
+        field("speed_limit_kmh", pa.int32(), "km/h", "Speed limit."),
+    ]
+)
+SENSORS = pa.schema(
+    [
+        *_POST_SPAN,
+        field("stream", pa.string(), "", "Stream that the sensor feeds."),
+        field("model", pa.string(), "", "Model."),
+        field("height_m", pa.float64(), "m", "Height above ground."),
+        field("calibrated_on", pa.date32(), "", "Day of the last calibration.", True),
+        field("quantities", pa.list_(pa.string()), "", "Quantities that it measures."),
+    ]
+)
+QUANTITY_ROWS = pa.schema(
+    [
+        field("quantity", pa.string(), "", "Name, unit included."),
+        field("stream", pa.string(), "", "Stream that carries it."),
+        field("title", pa.string(), "", "Title."),
+        field("unit", pa.string(), "", "Unit, UCUM-like."),
+        field("plausible_low", pa.float64(), "as quantity", "Least plausible value."),
+        field("plausible_high", pa.float64(), "as quantity", "Greatest plausible value."),
+        field("resolution", pa.float64(), "as quantity", "Step of the sensor."),
+        field("aggregation", pa.string(), "", "How readings become one value of a window."),
+        field("cadence_s", pa.int32(), "s", "Seconds between messages of one post; null for events.", True),
+        field("is_open", pa.bool_(), "", "Whether its exact value leaves as open data."),
+        field("description", pa.string(), "", "What it is."),
+    ]
+)
+SNAPSHOT = pa.schema(
+    [
+        field("table_name", pa.string(), "", "Table of the lake."),
+        field("version", pa.int64(), "1", "Delta version that this catalogue reads; null: no such table yet.", True),
+        field("file_count", pa.int64(), "1", "Parquet files of that version."),
+        field("covered_time", TIMESTAMP, "UTC", "Every segment sealed before this moment is contained."),
+        field("published_time", TIMESTAMP, "UTC", "When this catalogue was built."),
+    ]
+)
+REFERENCE = {
+    "lamppost_entries": LAMPPOST_ENTRIES,
+    "directions": DIRECTIONS,
+    "sensors": SENSORS,
+    "quantities": QUANTITY_ROWS,
+    "snapshot": SNAPSHOT,
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReferenceTable:
+    """A table that the catalogue holds as data; its schema says unit and meaning of each column."""
+
+    name: str
+    description: str
+    rows: pa.Table
+
+
+def quantities() -> ReferenceTable:
+    """The contract's table of quantities."""
+    rows = [
+        {
+            "quantity": row.name,
+            "stream": row.stream,
+            "title": row.title,
+            "unit": row.unit,
+            "plausible_low": row.low,
+            "plausible_high": row.high,
+            "resolution": row.resolution,
+            "aggregation": row.aggregation.value,
+            "cadence_s": STREAMS[row.stream].cadence_s,
+            "is_open": row.is_open,
+            "description": row.description,
+        }
+        for row in QUANTITIES.values()
+    ]
+    return ReferenceTable(
+        name="quantities",
+        description="Every quantity that a lamppost measures. Grain: one quantity. Key: quantity.",
+        rows=pa.Table.from_pylist(rows, QUANTITY_ROWS),
+    )
+
+
+def registry_tables(registry: Registry | None) -> list[ReferenceTable]:
+    """The registry's entries with their directions and sensors; without a registry: no rows."""
+    posts = registry.file.lampposts if registry else ()
+    entries = [
+        {
+            "post_id": post.post_id,
+            "kind": post.kind,
+            "area": post.area,
+            "district": post.district,
+            "name_en": post.name.en,
+            "name_tc": post.name.tc,
+            "name_sc": post.name.sc,
+            "latitude": post.latitude,
+            "longitude": post.longitude,
+            "easting_m": post.easting_m,
+            "northing_m": post.northing_m,
+            "streams": sorted(post.streams),
+            "sends_classes": post.sends_classes,
+            "gateway_id": post.gateway_id,
+            "valid_from": post.valid_from,
+            "valid_to": post.valid_to,
+        }
+        for post in posts
+    ]
+    directions = [
+        {
+            "post_id": post.post_id,
+            "valid_from": post.valid_from,
+            "direction": direction.direction_id,
+            "bearing_deg": direction.bearing_deg,
+            "road_en": direction.road.en,
+            "road_tc": direction.road.tc,
+            "road_sc": direction.road.sc,
+            "lanes": direction.lanes,
+            "speed_limit_kmh": direction.speed_limit_kmh,
+        }
+        for post in posts
+        for direction in post.directions
+    ]
+    sensors = [
+        {
+            "post_id": post.post_id,
+            "valid_from": post.valid_from,
+            "stream": sensor.stream,
+            "model": sensor.model,
+            "height_m": sensor.height_m,
+            "calibrated_on": sensor.calibrated_on,
+            "quantities": sensor.quantities,
+        }
+        for post in posts
+        for sensor in post.sensors
+    ]
+    return [
+        ReferenceTable(
+            name="lamppost_entries",
+            description="The registry. Grain: one post and time span. Key: post_id, valid_from.",
+            rows=pa.Table.from_pylist(entries, LAMPPOST_ENTRIES),
+        ),
+        ReferenceTable(
+            name="directions",
+            description="Directions of travel that a post sees. Grain: one direction of an entry. "
+            "Key: post_id, valid_from, direction.",
+            rows=pa.Table.from_pylist(directions, DIRECTIONS),
+        ),
+        ReferenceTable(
+            name="sensors",
+            description="Sensors on a post. Grain: one sensor of an entry. Key: post_id, valid_from, stream, model.",
+            rows=pa.Table.from_pylist(sensors, SENSORS),
+        ),
+    ]

@@ -1,0 +1,8 @@
+-- Mergeable state of a minute: weather, air and pedestrians. Longer windows are merged from these.
+-- Grain: one post, quantity and minute
+-- Key: post_id, quantity, window_start
+-- Columns: minutes
+SELECT
+    window_start, post_id, quantity, value_count, flagged_count, value_sum, value_sum_squares,
+    sin_sum, cos_sum, value_min, value_max, first_value, last_value, increase, last_event_time
+FROM lake.minutes
