@@ -55,7 +55,8 @@ def windows(minutes: pl.DataFrame, period_s: int) -> pl.DataFrame:
     )
     count = pl.col("value_count")
     expected = period_s // pl.col("cadence_s")
-    direction = pl.arctan2(pl.col("sin_sum"), pl.col("cos_sum")).degrees() % 360
+    # twice: a tiny negative angle modulo 360 rounds to 360 itself, which is not in [0, 360)
+    direction = pl.arctan2(pl.col("sin_sum"), pl.col("cos_sum")).degrees() % 360 % 360
     method = pl.col("aggregation")
     value = (
         pl.when(count == 0)

@@ -1,0 +1,255 @@
+"""Laws of the pure kernels, each with an oracle in plain Polars."""
+
+import math
+from datetime import datetime, timedelta
+from random import Random
+from typing import Any
+
+import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from polars.testing import assert_frame_equal
+
+from contracts import payloads
+from contracts.payloads import Reason
+from contracts.schemas import FLOW_MINUTES, LANE_FLOWS, MINUTES, OBSERVATIONS, QUARANTINE, TABLES
+from pipelines.kernels.decode import Frames, Tolerance, decode_messages
+from pipelines.kernels.frames import empty
+from pipelines.kernels.minutes import RELEASE_CLAMP_COUNT, flow_minutes, minutes
+from pipelines.kernels.rollups import flow_windows, windows
+from pipelines.kernels.unite import unite
+from tests.pipelines.raw_log import BOOT, START, Landed, messages, raw_batch, registry
+
+HEAD = {"schema_version": 1, "boot_id": BOOT, "seq": 0, "first_seq": 0, "time": START}
+
+
+def decoded(landed: list[Landed], tolerance: Tolerance | None = None) -> Frames:
+    import pyarrow as pa
+
+    return decode_messages(pa.Table.from_batches([raw_batch(landed)]), registry(), tolerance or Tolerance())
+
+
+def one(payload: bytes, stream: str = "weather", post: str = "KT1001", later_s: float = 1.0) -> Frames:
+    return decoded([Landed(f"lamplight/v1/{post}/{stream}", payload, START + timedelta(seconds=later_s))])
+
+
+def reason_of(frames: Frames) -> str:
+    assert list(frames) == ["quarantine"]
+    reason: str = frames["quarantine"]["reason"].item()
+    return reason
+
+
+def weather(time: datetime = START, **fields: object) -> bytes:
+    return payloads.encode(payloads.Weather(**{**HEAD, "time": time}, **fields))  # type: ignore[arg-type]
+
+
+def traffic(*lanes: payloads.Lane) -> bytes:
+    return payloads.encode(payloads.Traffic(**HEAD, lanes=list(lanes)))  # type: ignore[arg-type]
+
+
+def lane(name: str = "Fast Lane", direction: str = "N", count: int = 3, **fields: object) -> payloads.Lane:
+    return payloads.Lane(lane=name, direction=direction, vehicle_count=count, **fields)  # type: ignore[arg-type]
+
+
+def test_every_message_is_accounted_for() -> None:
+    landed = messages(3)
+    landed[5] = Landed(landed[5].topic, landed[5].payload[:40], landed[5].received)
+    frames = decoded(landed)
+    named = set()
+    for name, frame in frames.items():
+        if TABLES[name].is_reading:
+            stream = pl.col("stream") if name == "observations" else pl.lit(name)
+            named |= set(frame.select("post_id", stream.alias("s"), "boot_id", "seq").rows())
+    assert len(named) + frames["quarantine"].height == len(landed)
+
+
+@pytest.mark.parametrize(
+    ("frames", "reason"),
+    [
+        (one(weather(temperature_c=1.0), post="ZZ9999"), Reason.UNKNOWN_POST),
+        (one(b"not json"), Reason.MALFORMED),
+        (one(weather(temperature_c=1.0), later_s=-301), Reason.FUTURE),
+        (one(weather(temperature_c=1.0), later_s=31 * 86_400), Reason.TOO_OLD),
+        (one(traffic(lane(direction="NW")), "traffic"), Reason.UNKNOWN_DIRECTION),
+        (one(weather()), Reason.EMPTY),
+        (decoded([Landed("somewhere/else", b"{}", START)]), Reason.UNKNOWN_TOPIC),
+        (
+            one(payloads.encode(payloads.Will(schema_version=1, boot_id=BOOT, connection=1)), "status", "GW0009"),
+            Reason.UNKNOWN_POST,
+        ),
+    ],
+)
+def test_quarantine_reasons(frames: Frames, reason: Reason) -> None:
+    assert reason_of(frames) == reason.value
+
+
+def test_a_gateways_will_is_status_at_its_receipt() -> None:
+    will = payloads.Will(schema_version=1, boot_id=BOOT, connection=4, gateway_id="GW0001")
+    row = one(payloads.encode(will), "status", "GW0001")["device_status"].row(0, named=True)
+    assert (row["kind"], row["seq"], row["gateway_id"]) == ("will", 4, "GW0001")
+    assert row["event_time"] == row["received_time"]
+
+
+@pytest.mark.parametrize(
+    ("value", "flag", "kept"), [(21.5, 1, 21.5), (80.0, 4, 80.0), (-999.0, 9, None), ("////", 9, None)]
+)
+def test_flags_of_values(value: object, flag: int, kept: float | None) -> None:
+    row = one(weather(temperature_c=value))["observations"].row(0, named=True)
+    assert (row["flag"], row["value"]) == (flag, kept)
+
+
+@pytest.mark.parametrize(
+    ("lanes", "flags"),
+    [
+        ([lane(count=0, mean_speed_kmh=50.0, occupancy_pct=-1.0)], [1]),
+        ([lane(count=2, mean_speed_kmh=0.0)], [4]),
+        ([lane(count=2, mean_speed_kmh=131.0)], [4]),
+        ([lane(count=0, mean_speed_kmh=0.0, occupancy_pct=100.0)], [3]),
+        ([lane(is_valid=False)], [9]),
+        ([lane(), lane(), lane("Slow Lane")], [1, 3, 1]),
+        ([lane(count=76)], [4]),
+    ],
+)
+def test_flags_of_lanes(lanes: list[payloads.Lane], flags: list[int]) -> None:
+    frame = one(traffic(*lanes), "traffic")["lane_flows"]
+    assert frame.sort("lane_index")["flag"].to_list() == flags
+
+
+def test_an_equal_copy_keeps_its_flags() -> None:
+    payload = traffic(lane(), lane())
+    copies = [Landed("lamplight/v1/KT1001/traffic", payload, START + timedelta(seconds=1))] * 2
+    frame = unite(empty(LANE_FLOWS), decoded(copies)["lane_flows"], LANE_FLOWS)
+    assert frame["flag"].to_list() == [1, 3]
+
+
+def test_the_least_digest_is_the_reading_and_the_other_stays_conflicting() -> None:
+    rows = [Landed("lamplight/v1/KT1001/weather", weather(temperature_c=float(k)), START) for k in range(6)]
+    united = unite(empty(OBSERVATIONS), decoded(rows)["observations"], OBSERVATIONS)
+    assert united.height == 6
+    assert united.filter(~pl.col("is_conflicting"))["digest"].to_list() == [united["digest"].min()]
+
+
+@pytest.mark.parametrize("name", ["observations", "lane_flows", "footfall", "device_status", "quarantine"])
+def test_uniting_is_a_set_union(name: str) -> None:
+    table, random = TABLES[name], Random(5)
+    landed = messages(7, minutes=4)
+    again = [Landed(row.topic, row.payload, row.received + timedelta(seconds=9)) for row in random.sample(landed, 30)]
+    other = [
+        Landed(row.topic, row.payload.replace(b'"seq":1,', b'"seq":2,'), row.received)
+        for row in random.sample(landed, 40)
+    ]
+    broken = [Landed(row.topic, row.payload[:-9], row.received) for row in random.sample(landed, 20)]
+    everything = landed + again + other + broken
+    whole = unite(empty(table), decoded(everything)[name], table)
+    for _ in range(5):
+        random.shuffle(everything)
+        cut = random.randint(0, len(everything))
+        a, b = (decoded(part).get(name, empty(table)) for part in (everything[:cut], everything[cut:]))
+        left, right = unite(empty(table), a, table), unite(empty(table), b, table)
+        assert_frame_equal(unite(left, right, table), whole)
+        assert_frame_equal(unite(right, left, table), whole)
+        assert_frame_equal(unite(whole, left, table), whole)
+    assert_frame_equal(unite(whole, whole, table), whole)
+
+
+def test_minutes_and_windows_equal_an_oracle_of_the_readings() -> None:
+    frames = decoded(messages(11, minutes=12))
+    rows = unite(empty(OBSERVATIONS), frames["observations"], OBSERVATIONS)
+    merged = windows(minutes(rows, frames["footfall"]), 300)
+    start = pl.col("event_time").dt.truncate("5m").alias("window_start")
+    mean = (
+        rows.filter((pl.col("quantity") == "temperature_c") & (pl.col("flag") == 1))
+        .group_by("post_id", start)
+        .agg(pl.col("value").mean())
+        .sort("window_start", "post_id")
+    )
+    got = merged.filter(pl.col("quantity") == "temperature_c").sort("window_start", "post_id")
+    assert_frame_equal(got.select("post_id", "window_start", "value"), mean)
+    walked = frames["footfall"].group_by("post_id", start).agg(pl.col("crossings_in_count").sum().cast(pl.Float64))
+    got = merged.filter(pl.col("quantity") == "crossings_in_count")
+    assert_frame_equal(
+        got.select("post_id", "window_start", crossings_in_count="value").sort("post_id", "window_start"),
+        walked.sort("post_id", "window_start"),
+    )
+
+
+def test_circular_means_cross_north() -> None:
+    rows = [
+        Landed("lamplight/v1/KT1001/weather", weather(START + timedelta(seconds=k), wind_direction_deg=degrees), START)
+        for k, degrees in enumerate((350.0, 10.0))
+    ]
+    merged = windows(minutes(decoded(rows)["observations"], empty(TABLES["footfall"])), 300)
+    direction = merged["value"].item()
+    assert min(direction, 360 - direction) == pytest.approx(0, abs=1e-9)
+    assert 0 <= direction < 360
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 30), st.booleans()), min_size=2, max_size=30),
+    st.sampled_from([60, 300, 900]),
+)
+@settings(max_examples=40, deadline=None)
+def test_counter_growth_adds_up_whatever_the_window(steps: list[tuple[int, bool]], period_s: int) -> None:
+    """Σ of the windows' growth = tips counted from the first value on, resets included."""
+    level, total, rows = 10, 0, []
+    for index, (tips, is_reset) in enumerate(steps):
+        if index:
+            level = tips if is_reset and tips < level else level + tips
+            total += tips
+        payload = weather(START + timedelta(minutes=index), rain_mm=level * 0.5)
+        rows.append(Landed("lamplight/v1/KT1001/weather", payload, START + timedelta(minutes=index)))
+    merged = windows(minutes(decoded(rows)["observations"], empty(TABLES["footfall"])), period_s)
+    assert math.isclose(merged["value"].sum(), total * 0.5, abs_tol=1e-9)
+
+
+def test_an_hour_is_the_merge_of_its_parts() -> None:
+    frames = decoded(messages(13, minutes=20))
+    small = minutes(frames["observations"], frames["footfall"])
+    parts = windows(small, 300).select(MINUTES.schema.names)
+    whole, merged = windows(small, 900), windows(parts, 900)
+    exact = ["window_start", "post_id", "quantity", "value_count", "flagged_count", "value_min", "value_max"]
+    assert_frame_equal(whole.select(exact), merged.select(exact))
+    assert_frame_equal(whole.select("value_sum", "sin_sum"), merged.select("value_sum", "sin_sum"))
+    flows = flow_minutes(frames["lane_flows"])
+    assert flow_windows(flows, 900)["vehicle_count"].sum() == frames["lane_flows"]["vehicle_count"].sum()
+
+
+def test_flow_equals_an_oracle_of_the_lanes() -> None:
+    lanes = decoded(messages(17, minutes=15))["lane_flows"]
+    got = flow_windows(flow_minutes(lanes), 900).sort("post_id", "direction")
+    oracle = (
+        lanes.filter(pl.col("vehicle_count") > 0)
+        .group_by("post_id", "direction")
+        .agg(
+            flow_veh_h=pl.col("vehicle_count").sum() * 4.0,
+            mean_speed_kmh=(pl.col("mean_speed_kmh") * pl.col("vehicle_count")).sum() / pl.col("vehicle_count").sum(),
+            space_mean_speed_kmh=pl.col("vehicle_count").sum() / pl.col("inverse_speed_sum_h_km").sum(),
+        )
+        .sort("post_id", "direction")
+    )
+    assert_frame_equal(got.select(oracle.columns), oracle)
+    assert got["completeness"].to_list() == [1.0] * got.height
+
+
+def test_a_release_count_looks_at_no_count_or_speed() -> None:
+    """One more passage changes it by one, also where quality flags take the summary out of the analysts' figures."""
+    cases: list[dict[str, Any]] = [{}, {"mean_speed_kmh": 0.0}, {"mean_speed_kmh": 250.0}, {"occupancy_pct": 100.0}]
+    for fields in cases:
+        counts = [
+            flow_minutes(one(traffic(lane(count=count, **fields)), "traffic")["lane_flows"])["release_count"].item()
+            for count in (4, 5)
+        ]
+        assert counts == [4, 5]
+    doubled = flow_minutes(one(traffic(lane(), lane()), "traffic")["lane_flows"])
+    assert doubled["release_count"].item() == 3
+    wild = flow_minutes(one(traffic(lane(count=10**6)), "traffic")["lane_flows"])
+    assert wild["release_count"].item() == RELEASE_CLAMP_COUNT
+
+
+def test_no_rows_give_no_rows() -> None:
+    assert minutes(empty(OBSERVATIONS), empty(TABLES["footfall"])).is_empty()
+    assert windows(empty(MINUTES), 300).is_empty()
+    assert flow_windows(empty(FLOW_MINUTES), 900).is_empty()
+    assert flow_minutes(empty(LANE_FLOWS)).is_empty()
+    assert unite(empty(QUARANTINE), empty(QUARANTINE), QUARANTINE).is_empty()

@@ -1,0 +1,183 @@
+"""The lake is a function of the set of landed messages: split, order, repetition and crashes change no table."""
+
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+from random import Random
+
+import polars as pl
+import pytest
+from deltalake import DeltaTable, write_deltalake
+from polars.testing import assert_frame_equal
+
+from contracts.layout import Layout, Positions
+from contracts.schemas import OBSERVATIONS, TABLES
+from pipelines import graph, housekeeping, lake, stages
+from pipelines.kernels.unite import unite
+from pipelines.log import chunks, new_segments, passed, rewound
+from pipelines.stages import Setup
+from tests.pipelines.raw_log import Landed, land, make_root, messages
+
+
+def setup_of(layout: Layout) -> Setup:
+    return Setup(root=layout.root, registry=layout.registry)
+
+
+def tables(root: Path) -> dict[str, pl.DataFrame]:
+    found = {}
+    for name, table in TABLES.items():
+        frame = pl.scan_delta(DeltaTable(str(Layout(root).table(name)))).collect()
+        order = list(dict.fromkeys([*table.key, *(("digest",) if table.is_reading else ())]))
+        found[name] = frame.select(table.schema.names).sort(order)
+    return found
+
+
+def assert_same(one: dict[str, pl.DataFrame], other: dict[str, pl.DataFrame]) -> None:
+    for name, frame in one.items():
+        assert_frame_equal(frame, other[name], check_exact=True)
+
+
+def dirty_log(seed: int) -> list[Landed]:
+    """Messages with equal copies, differing copies, broken bytes and unknown posts among them."""
+    random = Random(seed)
+    landed = messages(seed, minutes=7)
+    more = [Landed(row.topic, row.payload, row.received + timedelta(seconds=40)) for row in random.sample(landed, 20)]
+    more += [
+        Landed(row.topic, row.payload.replace(b'"seq":3,', b'"seq":4,'), row.received)
+        for row in random.sample(landed, 40)
+    ]
+    more += [Landed(row.topic, row.payload[: random.randint(0, 90)], row.received) for row in random.sample(landed, 9)]
+    more += [Landed(row.topic.replace("KT", "ZZ"), row.payload, row.received) for row in random.sample(landed, 9)]
+    return landed + more
+
+
+def run_in_parts(root: Path, landed: list[Landed], random: Random) -> Layout:
+    """Land and process the messages in random parts, some parts twice."""
+    layout = make_root(root)
+    at = 0
+    while at < len(landed):
+        size = random.randint(1, len(landed) // 3)
+        segment = land(layout, landed[at : at + size], first=at)
+        graph.run(setup_of(layout), [(segment,)])
+        if random.random() < 0.4:
+            graph.run(setup_of(layout), [(segment,)])
+        at += size
+    return layout
+
+
+@pytest.fixture(scope="module")
+def batch(tmp_path_factory: pytest.TempPathFactory) -> dict[str, pl.DataFrame]:
+    """All of the dirty log in one segment and one run."""
+    layout = make_root(tmp_path_factory.mktemp("batch"))
+    landed = dirty_log(1)
+    graph.run(setup_of(layout), [(land(layout, landed),)])
+    found = tables(layout.root)
+    assert all(not frame.is_empty() for frame in found.values())
+    return found
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_live_by_ticks_equals_batch(tmp_path: Path, batch: dict[str, pl.DataFrame], seed: int) -> None:
+    random, landed = Random(seed), dirty_log(1)
+    random.shuffle(landed)
+    assert_same(tables(run_in_parts(tmp_path, landed, random).root), batch)
+
+
+def test_a_second_run_commits_nothing(tmp_path: Path) -> None:
+    layout = make_root(tmp_path)
+    segment = land(layout, dirty_log(2))
+    graph.run(setup_of(layout), [(segment,)])
+    before = lake.versions(tmp_path)
+    graph.run(setup_of(layout), [(segment,)])
+    assert lake.versions(tmp_path) == before
+
+
+@pytest.mark.parametrize("survives", range(9))
+def test_a_crash_between_any_two_tables_heals(
+    tmp_path: Path, batch: dict[str, pl.DataFrame], survives: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The process dies after `survives` commits, before the positions are stored; the work is done again."""
+    layout, landed = make_root(tmp_path), dirty_log(1)
+    segments = [land(layout, landed[:100], first=0), land(layout, landed[100:], first=100)]
+    committed = 0
+
+    def dying(*args: object, **kwargs: object) -> None:
+        nonlocal committed
+        if committed == survives:
+            raise KeyboardInterrupt
+        committed += 1
+        write_deltalake(*args, **kwargs)  # type: ignore[call-overload]
+
+    monkeypatch.setattr(lake, "write_deltalake", dying)
+    with pytest.raises((KeyboardInterrupt, RuntimeError)):
+        graph.run(setup_of(layout), [tuple(segments)])
+    monkeypatch.setattr(lake, "write_deltalake", write_deltalake)
+    assert committed == survives
+    graph.run(setup_of(layout), [(segment,) for segment in segments])
+    assert_same(tables(tmp_path), batch)
+
+
+def race(layout: Layout, act: Callable[[], None], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let `act` commit through a handle of its own between our reading and our writing, once."""
+    raced = False
+
+    def late(*args: object, **kwargs: object) -> None:
+        nonlocal raced
+        if not raced:
+            raced = True
+            act()
+        write_deltalake(*args, **kwargs)  # type: ignore[call-overload]
+
+    monkeypatch.setattr(lake, "write_deltalake", late)
+
+
+def test_two_writers_on_one_block_lose_no_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    layout, landed = make_root(tmp_path), messages(4, minutes=2)
+    whole = stages.decode(setup_of(layout), [land(layout, landed)])["observations"]
+    mine, theirs = whole.slice(0, whole.num_rows // 2), whole.slice(whole.num_rows // 2)
+
+    def other_writer() -> None:
+        path = layout.table("observations")
+        handle = DeltaTable(str(path))
+        existing = pl.scan_delta(handle).collect()
+        rows = unite(existing, pl.DataFrame(theirs), OBSERVATIONS)
+        write_deltalake(handle, rows.to_arrow().cast(OBSERVATIONS.schema), mode="overwrite")
+
+    stages.unite_blocks(setup_of(layout), "observations", [mine.slice(0, 1)])
+    race(layout, other_writer, monkeypatch)
+    stages.unite_blocks(setup_of(layout), "observations", [mine])
+    got = pl.scan_delta(DeltaTable(str(layout.table("observations")))).collect()
+    want = unite(pl.DataFrame(whole).clear(), pl.DataFrame(whole), OBSERVATIONS)
+    assert_frame_equal(got.sort(want.columns), want.sort(want.columns))
+
+
+def test_compaction_changes_no_row_and_leaves_few_files(
+    tmp_path: Path, batch: dict[str, pl.DataFrame], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    landed = dirty_log(1)
+    monkeypatch.setattr(housekeeping, "MANY_FILES", 2)
+    layout = make_root(tmp_path)
+    for at in range(0, len(landed), 60):
+        graph.run(setup_of(layout), [(land(layout, landed[at : at + 60], first=at),)])
+    a_day_later = 86_400_000_000 + int(landed[0].received.timestamp() * 1e6)
+    assert housekeeping.compact(tmp_path, OBSERVATIONS, int(landed[0].received.timestamp() * 1e6)) == 0
+    housekeeping.tidy(tmp_path, a_day_later)
+    assert_same(tables(tmp_path), batch)
+    assert len(DeltaTable(str(layout.table("observations"))).file_uris()) == 1
+
+
+def test_positions_round_trip_and_rewind(tmp_path: Path) -> None:
+    layout = make_root(tmp_path)
+    landed = messages(1, minutes=2)
+    segments = [land(layout, landed[at : at + 10], first=at) for at in range(0, 40, 10)]
+    assert new_segments(layout.raw, {}) == (segments, True)
+    assert new_segments(layout.raw, {"a": 20}) == (segments[2:], True)
+    part, is_all = new_segments(layout.raw, {}, limit_rows=15)
+    assert (part, is_all) == (segments[:2], False)
+    assert [len(group) for group in chunks(segments)] == [4]
+    assert passed({}, segments) == {"a": 40}
+    assert rewound(layout.raw, {"a": 40}, since_s=0) == {"a": 0}
+    assert rewound(layout.raw, {"a": 40}, since_s=4e9) == {"a": 40}
+    positions = Positions(offsets={"a": 40}, versions={"observations": 3}, covered_us=5)
+    positions.store(layout.positions)
+    assert Positions.load(layout.positions) == positions
