@@ -46,9 +46,9 @@ class Door:
         self._files: set[str] = set()
         self._due: dict[int, int] = {}
         self._archived: set[int] = set()
-        self._written_at = float("-inf")
-        self._traffic_at = float("-inf")
-        self._noise_at = 0.0
+        self._newest_us = 0
+        self._idle_us = 0
+        self._noise_us = 0
         self._registry_version = -1
         self._drawn = self.store.windows(traffic.PRODUCT.name)
         self.noised_windows = 0
@@ -59,16 +59,15 @@ class Door:
         entries = registry(self.config.registry)
         handle = open_table(self.config.root, WINDOWS.name)
         changed = self._changed_windows(handle)
-        now = time.monotonic()
-        if changed or now - self._written_at >= IDLE_S:
+        is_idle = covered_us >= self._idle_us
+        if changed or is_idle:
             self._write_latest(handle, entries, covered_us)
-            self._written_at = now
-        if now - self._traffic_at >= IDLE_S:
+        if is_idle:
+            self._idle_us = covered_us + IDLE_S * US
             self._write_traffic(entries)
-            self._traffic_at = now
         self._archive(handle, entries, changed, covered_us)
-        if now >= self._noise_at:
-            self._noise_at = now + NOISE_LOOK_S
+        if covered_us >= self._noise_us:
+            self._noise_us = covered_us + NOISE_LOOK_S * US
             self._release_noised(entries, covered_us)
 
     def _closed_through(self, covered_us: int) -> datetime:
@@ -92,13 +91,15 @@ class Door:
             if path not in self._files:
                 changed.update(range(low, high + 1, self.config.window_s * US))
         self._files = {path for path, _, _ in files}
+        self._newest_us = max((high for _, _, high in files), default=0)
         return changed
 
     def _write_latest(self, handle: DeltaTable, entries: Registry, covered_us: int) -> None:
         period_minutes = self.config.window_s * US // MINUTE_US
         # the open window and enough closed ones that a silent post keeps its last for a while
-        current = covered_us // MINUTE_US // period_minutes * period_minutes
-        rows = read_blocks(handle, WINDOWS, range(current - 3 * period_minutes, current + period_minutes + 1))
+        newest_block = max(covered_us, self._newest_us) // MINUTE_US
+        oldest_block = (covered_us or self._newest_us) // MINUTE_US - 3 * period_minutes
+        rows = read_blocks(handle, WINDOWS, range(oldest_block, newest_block + period_minutes))
         for product in EXACT:
             frame = newest(self._exact_rows(rows, product, entries, covered_us))
             feeds.write_latest(self.open_folder, product, frame, self._meta(covered_us, frame, self.config.window_s))
