@@ -1,0 +1,53 @@
+"""Settings of the demo."""
+
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from contracts import settings
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """`seconds` is None when a person will stop the demo."""
+
+    root: Path
+    mqtt_host: str
+    mqtt_port: int
+    api_host: str
+    api_port: int
+    seconds: float | None
+
+    @property
+    def api_url(self) -> str:
+        return f"http://{self.api_host}:{self.api_port}"
+
+    @staticmethod
+    def from_environment(environ: Mapping[str, str], seconds: float | None) -> "Config":
+        """Settings as given; raises SettingError that names the variable to change."""
+        return Config(
+            root=settings.read(environ, "LAMPLIGHT_DATA", Path("var/demo"), Path).absolute(),
+            mqtt_host=environ.get("LAMPLIGHT_MQTT_HOST") or "127.0.0.1",
+            mqtt_port=settings.read(environ, "LAMPLIGHT_MQTT_PORT", 1883, settings.port),
+            api_host=environ.get("LAMPLIGHT_API_HOST") or "127.0.0.1",
+            api_port=settings.read(environ, "LAMPLIGHT_API_PORT", 8080, settings.port),
+            seconds=seconds or settings.read(environ, "LAMPLIGHT_DEMO_SECONDS", None, settings.positive),
+        )
+
+    def environment(self) -> dict[str, str]:
+        """What the stages inherit: the same settings, this environment's Python first, no buffering."""
+        environment = dict(os.environ)
+        environment.update(
+            LAMPLIGHT_DATA=str(self.root),
+            LAMPLIGHT_MQTT_HOST=self.mqtt_host,
+            LAMPLIGHT_MQTT_PORT=str(self.mqtt_port),
+            LAMPLIGHT_API_HOST=self.api_host,
+            LAMPLIGHT_API_PORT=str(self.api_port),
+            PATH=f"{Path(sys.executable).parent}{os.pathsep}{environment.get('PATH', '')}",
+            PYTHONUNBUFFERED="1",
+        )
+        if self.seconds is not None:
+            environment["LAMPLIGHT_DEMO_SECONDS"] = str(self.seconds)
+        return environment
