@@ -7,7 +7,9 @@ const TITLES = {
   completeness: "Complete", is_suppressed: "Suppressed", is_late_release: "Late release",
   vehicle_count: "Vehicles", bearing_deg: "Bearing", direction: "Direction", ci95: "95 % within ±",
 };
-const SHOWN_ROWS = 50;
+// What was measured comes first, what is said about the row after it.
+const ABOUT = ["completeness", "is_provisional", "window_start", "data_through"];
+const SHOWN_ROWS = 25;
 const PERIOD_MS = 3000;
 const byId = (id) => document.getElementById(id);
 
@@ -36,8 +38,8 @@ function shownUnit(unit) {
   return { degC: "°C", deg: "°", "ug/m3": "µg/m³", "1": "", UTC: "UTC" }[unit] ?? unit;
 }
 
-function said(value, field) {
-  if (value === null) return "missing";
+function said(value, field, row) {
+  if (value === null) return field.name === "vehicle_count" && row.is_suppressed ? "suppressed" : "missing";
   if (typeof value === "boolean") return value ? "yes" : "no";
   if (field.unit === "UTC") return value.slice(11, 19);
   if (field.name === "completeness") return `${Math.round(value * 100)} %`;
@@ -57,7 +59,8 @@ function matching() {
 
 function render() {
   if (!feed) return;
-  const columns = feed.fields.filter((field) => !LEFT_OUT.has(field.name));
+  const rank = (field) => ABOUT.indexOf(field.name);
+  const columns = feed.fields.filter((field) => !LEFT_OUT.has(field.name)).sort((one, other) => rank(one) - rank(other));
   const isNumber = (field) => feed.rows.some((row) => typeof row[field.name] === "number");
   const head = element("tr", null);
   head.append(element("th", "Post", { scope: "col" }));
@@ -77,7 +80,7 @@ function render() {
     name.append(element("span", places.get(row.post_id) ?? "", { class: "place" }));
     line.append(name);
     for (const field of columns) {
-      const text = said(row[field.name], field);
+      const text = said(row[field.name], field, row);
       const cell = element("td", text);
       const key = `${rowKey(row)} ${field.name}`;
       now.set(key, text);
@@ -131,7 +134,7 @@ async function load() {
       etag = response.headers.get("ETag");
       render();
     }
-    say(`${feed.title}.`);
+    say("");
   } catch (error) {
     if (mine === round) say(`The feed cannot be reached (${error.message}).`);
   }
