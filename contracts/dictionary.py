@@ -75,7 +75,9 @@ def _bounds(meta: msgspec.Meta) -> str:
     return f" ({', '.join(said)})" if said else ""
 
 
-_UNITS = {field.name: field.metadata[b"unit"].decode() for table in TABLES.values() for field in table.schema}
+_UNITS: dict[str, str] = {
+    field.name: field.metadata[b"unit"].decode() for table in TABLES.values() for field in table.schema
+}
 
 
 def _unit(name: str) -> str:
