@@ -2,6 +2,7 @@
 
 from http import HTTPStatus
 from typing import Any
+from urllib.parse import quote
 
 import msgspec
 from starlette.exceptions import HTTPException
@@ -32,7 +33,7 @@ def problem(
         "title": HTTPStatus(status).phrase,
         "status": status,
         "detail": detail,
-        "instance": request.url.path,
+        "instance": quote(request.scope["path"], safe="/="),
         **members,
     }
     return Response(msgspec.json.encode(document), status, {"Cache-Control": "no-store", **(headers or {})}, MEDIA_TYPE)
