@@ -8,7 +8,6 @@ that sends more than the contract is found in quarantine, not in a table.
 """
 
 import re
-from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Literal
@@ -190,8 +189,7 @@ class Reason(StrEnum):
     FUTURE = "future"  # event time too far ahead of its receipt
 
 
-@dataclass(frozen=True, slots=True)
-class Reading:
+class Reading(msgspec.Struct, frozen=True, gc=False):
     """A message that keeps the contract. `event_time_us` is None for a will: its receipt is its event time."""
 
     post_id: str
@@ -200,8 +198,7 @@ class Reading:
     event_time_us: int | None
 
 
-@dataclass(frozen=True, slots=True)
-class Reject:
+class Reject(msgspec.Struct, frozen=True, gc=False):
     """A message that breaks the contract, with as much of its name as its bytes still tell."""
 
     reason: Reason
@@ -244,19 +241,21 @@ def decode(topic: str, payload: bytes) -> Reading | Reject:
         return _reject(Reason.MALFORMED, str(error), place, payload)
     if message.schema_version != SCHEMA_VERSION:
         return _reject(Reason.UNSUPPORTED_VERSION, f"schema_version {message.schema_version}", place, payload)
-    if isinstance(message, Will):
-        return Reading(place[0], place[1], message, None)
+    post_id, stream = place
+    if stream == "status" and isinstance(message, Will):
+        return Reading(post_id, stream, message, None)
+    assert not isinstance(message, Will)
     if message.seq < message.first_seq:
         return _reject(Reason.INVALID, "seq is below first_seq", place, payload)
     event_time = to_us(message.time)
     if not 0 <= event_time <= _LATEST_US:
         return _reject(Reason.INVALID, "time is outside 1970..9999", place, payload)
-    cadence = STREAMS[place[1]].cadence_s
-    if STREAMS[place[1]].is_period and cadence and event_time % (cadence * US):
-        return _reject(Reason.UNALIGNED, f"period does not start at a multiple of {cadence} s", place, payload)
+    period_us = _PERIODS_US.get(stream)
+    if period_us is not None and event_time % period_us:
+        return _reject(Reason.UNALIGNED, f"period does not start at a multiple of {period_us // US} s", place, payload)
     if is_empty(message):
         return _reject(Reason.EMPTY, "no value in the message", place, payload)
-    return Reading(place[0], place[1], message, event_time)
+    return Reading(post_id, stream, message, event_time)
 
 
 def is_empty(message: Payload) -> bool:
@@ -264,12 +263,13 @@ def is_empty(message: Payload) -> bool:
     if isinstance(message, Traffic):
         return not message.lanes
     if isinstance(message, Weather | Air):
-        fields = msgspec.structs.astuple(message)[_HEAD_FIELDS:]
-        return all(value is None for value in fields)
+        fields = msgspec.structs.astuple(message)
+        return fields.count(None) == len(fields) - _HEAD_FIELDS
     return False
 
 
 _HEAD_FIELDS = len(Message.__struct_fields__)
+_PERIODS_US = {row.name: row.cadence_s * US for row in STREAMS.values() if row.is_period and row.cadence_s}
 
 
 def _reject(reason: Reason, detail: str, place: tuple[str, str] | None, payload: bytes) -> Reject:

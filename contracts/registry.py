@@ -5,10 +5,9 @@ span [valid_from, valid_to). The pipeline reads it again when the file changes.
 """
 
 import os
-from bisect import bisect_right
 from datetime import date, datetime
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import msgspec
 
@@ -90,6 +89,16 @@ class RegistryFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     lampposts: tuple[Lamppost, ...]
 
 
+class Entry(NamedTuple):
+    """One registry entry with what every message is judged by, made once."""
+
+    post: Lamppost
+    start_us: int
+    end_us: int | None
+    streams: frozenset[str]
+    directions: frozenset[str]
+
+
 class Registry:
     """Look-up by post and time over the entries of one registry file."""
 
@@ -97,20 +106,29 @@ class Registry:
         self.file = file
         self.version = file.version
         self.gateways = frozenset(post.gateway_id for post in file.lampposts if post.gateway_id)
-        self._entries: dict[str, tuple[list[int], list[Lamppost]]] = {}
+        self._entries: dict[str, list[Entry]] = {}
         for post in sorted(file.lampposts, key=lambda post: (post.post_id, post.valid_from)):
-            starts, posts = self._entries.setdefault(post.post_id, ([], []))
-            starts.append(to_us(post.valid_from))
-            posts.append(post)
+            self._entries.setdefault(post.post_id, []).append(
+                Entry(
+                    post,
+                    to_us(post.valid_from),
+                    None if post.valid_to is None else to_us(post.valid_to),
+                    post.streams,
+                    frozenset(direction.direction_id for direction in post.directions),
+                )
+            )
+
+    def entry(self, post_id: str, time_us: int) -> Entry | None:
+        """What is known of a post at a moment (microseconds, UTC), or None."""
+        for entry in reversed(self._entries.get(post_id, ())):
+            if time_us >= entry.start_us:
+                return entry if entry.end_us is None or time_us < entry.end_us else None
+        return None
 
     def at(self, post_id: str, time_us: int) -> Lamppost | None:
         """The entry of a post that is valid at a moment (microseconds, UTC), or None."""
-        starts, posts = self._entries.get(post_id, ([], []))
-        index = bisect_right(starts, time_us) - 1
-        if index < 0:
-            return None
-        post = posts[index]
-        return post if post.valid_to is None or time_us < to_us(post.valid_to) else None
+        entry = self.entry(post_id, time_us)
+        return None if entry is None else entry.post
 
     def valid(self, time_us: int) -> list[Lamppost]:
         """Every entry that is valid at a moment, by post id."""

@@ -7,14 +7,18 @@ MINUTE_US = 60 * US
 HONG_KONG = timezone(timedelta(hours=8), "HKT")
 
 
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
 def to_us(moment: datetime) -> int:
     """Microseconds since 1970 of an aware datetime, exactly."""
-    return (moment - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
+    since = moment - _EPOCH
+    return (since.days * 86_400 + since.seconds) * US + since.microseconds
 
 
 def from_us(microseconds: int) -> datetime:
     """Aware UTC datetime of microseconds since 1970."""
-    return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=microseconds)
+    return _EPOCH + timedelta(microseconds=microseconds)
 
 
 def isoformat(moment: datetime) -> str:

@@ -5,6 +5,7 @@ under its own name is never a right to forge a receipt.
 """
 
 import re
+from functools import lru_cache
 
 from contracts.streams import STREAMS
 
@@ -31,6 +32,8 @@ def config_topic(post_id: str) -> str:
     return f"lamplight/config/v1/{post_id}"
 
 
+# a city has few topics and each message names one
+@lru_cache(maxsize=262_144)
 def parse_device_topic(topic: str) -> tuple[str, str] | None:
     """(post_id, stream) of a device topic; None when the topic is none."""
     match = _DEVICE.fullmatch(topic)

@@ -33,7 +33,7 @@ from contracts.payloads import (
     decode,
 )
 from contracts.quantities import of_stream
-from contracts.registry import Lamppost, Registry
+from contracts.registry import Registry
 from contracts.schemas import DEVICE_STATUS, DUMPING_EVENTS, FOOTFALL, LANE_FLOWS, OBSERVATIONS, QUARANTINE
 from contracts.streams import HALF_MINUTE_S
 from contracts.times import US
@@ -94,17 +94,16 @@ def judge(
         return Reason.FUTURE, f"event time is more than {tolerance.future_s} s ahead of its receipt"
     if event_time_us < received_us - tolerance.retention_s * US:
         return Reason.TOO_OLD, f"event time is more than {tolerance.retention_s} s behind its receipt"
-    post = registry.at(reading.post_id, event_time_us)
-    if post is None:
+    entry = registry.entry(reading.post_id, event_time_us)
+    if entry is None:
         if isinstance(reading.payload, Will) and reading.post_id in registry.gateways:
             return None
         return Reason.UNKNOWN_POST, "the registry has no such post at the message's time"
-    if reading.stream not in _streams(post):
+    if reading.stream not in entry.streams:
         return Reason.UNKNOWN_SENSOR, f"the registry gives the post no {reading.stream}"
     if isinstance(reading.payload, Traffic):
-        known = _directions(post)
         for lane in reading.payload.lanes:
-            if lane.direction not in known:
+            if lane.direction not in entry.directions:
                 return Reason.UNKNOWN_DIRECTION, f"the registry gives the post no direction {lane.direction!r}"
     return None
 
@@ -128,30 +127,6 @@ def decode_messages(raw: pa.Table, registry: Registry, tolerance: Tolerance) -> 
             result = _refused(result, *objection)
         rows.setdefault("quarantine", []).append(_reject_row(topic, payload, mark, received_us, result))
     return _frames(rows)
-
-
-def _streams(post: Lamppost) -> frozenset[str]:
-    return _cached(_STREAMS, post, lambda: post.streams)
-
-
-def _directions(post: Lamppost) -> frozenset[str]:
-    return _cached(_DIRECTIONS, post, lambda: frozenset(row.direction_id for row in post.directions))
-
-
-# Keyed by the entry's identity, with the entry kept: hashing a whole entry for each message would cost more.
-_STREAMS: dict[int, tuple[Lamppost, frozenset[str]]] = {}
-_DIRECTIONS: dict[int, tuple[Lamppost, frozenset[str]]] = {}
-
-
-def _cached(
-    store: dict[int, tuple[Lamppost, frozenset[str]]], post: Lamppost, make: Callable[[], frozenset[str]]
-) -> frozenset[str]:
-    found = store.get(id(post))
-    if found is None or found[0] is not post:
-        if len(store) > 200_000:
-            store.clear()
-        found = store[id(post)] = (post, make())
-    return found[1]
 
 
 def _name(payload: Payload) -> tuple[str, int, int]:

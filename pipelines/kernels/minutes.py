@@ -34,33 +34,50 @@ def minutes(observations: pl.DataFrame, footfall: pl.DataFrame) -> pl.DataFrame:
 
 def _state(rows: pl.DataFrame) -> pl.DataFrame:
     # sums of floats depend on their order, so the order is fixed: by time, then by the message's own number
-    rows = rows.sort(["post_id", "quantity", "event_time", "boot_id", "seq"])
-    used = pl.col("flag").is_in([1, 2]) & pl.col("value").is_not_null()
-    value = pl.col("value").filter(used)
-    radians = value.radians()
-    circular = pl.col("quantity").first().is_in(CIRCULAR)
-    step = value.diff()
-    growth = pl.when(step < 0).then(value).otherwise(step).sum()
-    counter = pl.col("quantity").first().is_in(COUNTERS)
-    some = used.any()
-    return (
-        rows.group_by(["post_id", "quantity", _MINUTE], maintain_order=True)
+    group = ["post_id", "quantity", "window_start"]
+    rows = rows.with_columns(_MINUTE, is_used=pl.col("flag").is_in([1, 2]) & pl.col("value").is_not_null()).sort(
+        ["post_id", "quantity", "event_time", "boot_id", "seq"]
+    )
+    counts = rows.group_by(group, maintain_order=True).agg(
+        value_count=pl.col("is_used").sum(),
+        flagged_count=(~pl.col("is_used")).sum(),
+        last_event_time=pl.col("event_time").last(),
+    )
+    value, quantity = pl.col("value"), pl.col("quantity")
+    radians = pl.when(quantity.is_in(CIRCULAR)).then(value.radians())
+    plain = pl.when(~quantity.is_in(CIRCULAR)).then(value)
+    is_same = pl.all_horizontal([pl.col(name) == pl.col(name).shift(1) for name in group])
+    step = value - value.shift(1)
+    growth = pl.when(is_same).then(pl.when(step < 0).then(value).otherwise(step)).otherwise(0.0)
+    used = (
+        rows.filter("is_used")
+        .with_columns(
+            plain=plain,
+            squares=plain * plain,
+            sine=radians.sin(),
+            cosine=radians.cos(),
+            growth=pl.when(quantity.is_in(COUNTERS)).then(growth),
+        )
+        .group_by(group, maintain_order=True)
         .agg(
-            value_count=used.sum(),
-            flagged_count=(~used).sum(),
-            value_sum=pl.when(some & ~circular).then(value.sum()),
-            value_sum_squares=pl.when(some & ~circular).then((value * value).sum()),
-            sin_sum=pl.when(some & circular).then(radians.sin().sum()),
-            cos_sum=pl.when(some & circular).then(radians.cos().sum()),
+            value_sum=pl.col("plain").sum(),
+            value_sum_squares=pl.col("squares").sum(),
+            sin_sum=pl.col("sine").sum(),
+            cos_sum=pl.col("cosine").sum(),
             value_min=value.min(),
             value_max=value.max(),
             first_value=value.first(),
             last_value=value.last(),
-            increase=pl.when(some & counter).then(growth),
-            last_event_time=pl.col("event_time").max(),
+            increase=pl.col("growth").sum(),
         )
-        .sort(["window_start", "post_id", "quantity"])
+        # a sum over nothing is 0, but a state that a quantity does not have is null
+        .with_columns(
+            pl.when(~quantity.is_in(CIRCULAR)).then(pl.col("value_sum", "value_sum_squares")),
+            pl.when(quantity.is_in(CIRCULAR)).then(pl.col("sin_sum", "cos_sum")),
+            pl.when(quantity.is_in(COUNTERS)).then(pl.col("increase")),
+        )
     )
+    return counts.join(used, on=group, how="left", maintain_order="left").sort(["window_start", "post_id", "quantity"])
 
 
 def flow_minutes(lane_flows: pl.DataFrame) -> pl.DataFrame:
