@@ -34,7 +34,7 @@ Value = float | Literal["////"] | None
 SENTINEL = -999.0
 
 
-class Message(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, omit_defaults=True):
+class Message(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, omit_defaults=True, gc=False):
     """The fields that every message but a will begins with.
 
     `seq` counts per post, boot and stream from 0; `first_seq` is the lowest seq of this boot and stream that the
@@ -48,7 +48,7 @@ class Message(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, omit_def
     time: Time
 
 
-class ClassCounts(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+class ClassCounts(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, gc=False):
     """Vehicles of one lane and half-minute by class; a passage is in exactly one class."""
 
     motorcycle: Count
@@ -60,7 +60,7 @@ class ClassCounts(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     other: Count
 
 
-class Lane(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, omit_defaults=True):
+class Lane(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, omit_defaults=True, gc=False):
     """One lane's summary of a half-minute.
 
     `mean_speed_kmh` and `speed_sd_kmh` are arithmetic over the passages with a speed, `inverse_speed_sum_h_km` is
@@ -155,7 +155,7 @@ class Will(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, omit_defaul
 
 Payload = Traffic | Pedestrian | Weather | Air | Dumping | Birth | Heartbeat | Will
 
-_DECODERS: dict[str, msgspec.json.Decoder[Payload]] = {
+DECODERS: dict[str, msgspec.json.Decoder[Payload]] = {
     "traffic": msgspec.json.Decoder(Traffic),
     "pedestrian": msgspec.json.Decoder(Pedestrian),
     "weather": msgspec.json.Decoder(Weather),
@@ -170,7 +170,7 @@ _HEAD = re.compile(
 )
 _TIME = re.compile(rb'\s*"time"\s*:\s*("[^"\\]{1,40}")')
 _TIME_DECODER = msgspec.json.Decoder(Time)
-_LATEST_US = 253_402_300_799 * US  # 9999-12-31, the last moment that every format here can write
+LATEST_US = 253_402_300_799 * US  # 9999-12-31, the last moment that every format here can write
 
 
 class Reason(StrEnum):
@@ -230,7 +230,7 @@ def decode(topic: str, payload: bytes) -> Reading | Reject:
     if place is None:
         return _reject(Reason.UNKNOWN_TOPIC, "topic is not lamplight/v1/{post_id}/{stream}", None, payload)
     try:
-        message = _DECODERS[place[1]].decode(payload)
+        message = DECODERS[place[1]].decode(payload)
     except msgspec.ValidationError as error:
         reason = Reason.INVALID
         head = _HEAD.match(payload)
@@ -248,9 +248,9 @@ def decode(topic: str, payload: bytes) -> Reading | Reject:
     if message.seq < message.first_seq:
         return _reject(Reason.INVALID, "seq is below first_seq", place, payload)
     event_time = to_us(message.time)
-    if not 0 <= event_time <= _LATEST_US:
+    if not 0 <= event_time <= LATEST_US:
         return _reject(Reason.INVALID, "time is outside 1970..9999", place, payload)
-    period_us = _PERIODS_US.get(stream)
+    period_us = PERIODS_US.get(stream)
     if period_us is not None and event_time % period_us:
         return _reject(Reason.UNALIGNED, f"period does not start at a multiple of {period_us // US} s", place, payload)
     if is_empty(message):
@@ -269,7 +269,7 @@ def is_empty(message: Payload) -> bool:
 
 
 _HEAD_FIELDS = len(Message.__struct_fields__)
-_PERIODS_US = {row.name: row.cadence_s * US for row in STREAMS.values() if row.is_period and row.cadence_s}
+PERIODS_US = {row.name: row.cadence_s * US for row in STREAMS.values() if row.is_period and row.cadence_s}
 
 
 def _reject(reason: Reason, detail: str, place: tuple[str, str] | None, payload: bytes) -> Reject:
@@ -283,6 +283,6 @@ def _reject(reason: Reason, detail: str, place: tuple[str, str] | None, payload:
             event_time = to_us(_TIME_DECODER.decode(time[1]))
         except (msgspec.DecodeError, UnicodeDecodeError):
             event_time = None
-        if event_time is not None and not 0 <= event_time <= _LATEST_US:
+        if event_time is not None and not 0 <= event_time <= LATEST_US:
             event_time = None
     return Reject(reason, detail, post_id, stream, head[2].decode(), int(head[3]), int(head[4]), event_time)

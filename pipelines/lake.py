@@ -118,10 +118,11 @@ def replace_blocks(
         handle = open_table(root, table.name)
         existing = read_blocks(handle, table, blocks)
         wanted = recompute(existing)
-        if wanted.sort(order).equals(existing.sort(order)):
+        if wanted.height == existing.height and wanted.sort(order).equals(existing.sort(order)):
             return False
         try:
-            rows = wanted.sort([table.time, *order]).to_arrow().cast(table.schema)
+            # by time, so that statistics of row groups prune; compaction sorts by post
+            rows = wanted.sort(table.time).to_arrow().cast(table.schema)
             write_deltalake(handle, rows, mode="overwrite", predicate=predicate)
         except CommitFailedError:
             continue

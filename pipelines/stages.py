@@ -3,10 +3,12 @@
 Every stage may run again at any time on the same input: it finds that nothing is new.
 """
 
-from collections.abc import Sequence
+import gc
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
+from typing import TypeVar
 
 import polars as pl
 import pyarrow as pa
@@ -35,6 +37,7 @@ from pipelines.kernels.frames import empty
 from pipelines.kernels.unite import unite
 from pipelines.lake import blocks_of, open_table, read_blocks, replace_blocks
 
+T = TypeVar("T")
 MINUTES_OF = {OBSERVATIONS.name: MINUTES, FOOTFALL.name: MINUTES, LANE_FLOWS.name: FLOW_MINUTES}
 WINDOWS_OF = {MINUTES.name: WINDOWS, FLOW_MINUTES.name: FLOW_WINDOWS}
 
@@ -70,8 +73,19 @@ def registry(path: Path) -> Registry:
 def decode(setup: Setup, segments: Sequence[Segment]) -> dict[str, pa.RecordBatch]:
     """Rows per table of a few segments, as one record batch each."""
     raw = pa.concat_tables([read_segment(segment.path(setup.layout.raw)) for segment in segments])
-    frames = decode_messages(raw, registry(setup.registry), setup.tolerance)
+    frames = _without_collector(lambda: decode_messages(raw, registry(setup.registry), setup.tolerance))
     return {name: to_batch(frame, TABLES[name]) for name, frame in frames.items()}
+
+
+def _without_collector(work: Callable[[], T]) -> T:
+    """Decoding keeps many small objects alive and makes no cycles: the collector would only walk over them."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        return work()
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 def to_batch(frame: pl.DataFrame, table: Table) -> pa.RecordBatch:

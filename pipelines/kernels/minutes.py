@@ -22,10 +22,10 @@ _MINUTE = pl.col("event_time").dt.truncate("1m").alias("window_start")
 def minutes(observations: pl.DataFrame, footfall: pl.DataFrame) -> pl.DataFrame:
     """Rows of MINUTES from united readings; one row per post, quantity and minute that any reading landed in."""
     crossings = ["crossings_in_count", "crossings_out_count"]
-    columns = ["post_id", "quantity", "value", "event_time", "boot_id", "seq", "flag"]
+    columns = ["post_id", "quantity", "value", "event_time", "digest", "flag"]
     walked = (
         readings(footfall)
-        .unpivot(crossings, index=["post_id", "event_time", "boot_id", "seq", "flag"], variable_name="quantity")
+        .unpivot(crossings, index=["post_id", "event_time", "digest", "flag"], variable_name="quantity")
         .with_columns(pl.col("value").cast(pl.Float64))
         .select(columns)
     )
@@ -33,10 +33,10 @@ def minutes(observations: pl.DataFrame, footfall: pl.DataFrame) -> pl.DataFrame:
 
 
 def _state(rows: pl.DataFrame) -> pl.DataFrame:
-    # sums of floats depend on their order, so the order is fixed: by time, then by the message's own number
+    # sums of floats depend on their order, so the order is fixed: by time, then by the message's digest
     group = ["post_id", "quantity", "window_start"]
     rows = rows.with_columns(_MINUTE, is_used=pl.col("flag").is_in([1, 2]) & pl.col("value").is_not_null()).sort(
-        ["post_id", "quantity", "event_time", "boot_id", "seq"]
+        "event_time", "digest"
     )
     counts = rows.group_by(group, maintain_order=True).agg(
         value_count=pl.col("is_used").sum(),
@@ -46,9 +46,8 @@ def _state(rows: pl.DataFrame) -> pl.DataFrame:
     value, quantity = pl.col("value"), pl.col("quantity")
     radians = pl.when(quantity.is_in(CIRCULAR)).then(value.radians())
     plain = pl.when(~quantity.is_in(CIRCULAR)).then(value)
-    is_same = pl.all_horizontal([pl.col(name) == pl.col(name).shift(1) for name in group])
-    step = value - value.shift(1)
-    growth = pl.when(is_same).then(pl.when(step < 0).then(value).otherwise(step)).otherwise(0.0)
+    step = value.diff()
+    growth = pl.when(step < 0).then(value).otherwise(step).sum()
     used = (
         rows.filter("is_used")
         .with_columns(
@@ -56,7 +55,6 @@ def _state(rows: pl.DataFrame) -> pl.DataFrame:
             squares=plain * plain,
             sine=radians.sin(),
             cosine=radians.cos(),
-            growth=pl.when(quantity.is_in(COUNTERS)).then(growth),
         )
         .group_by(group, maintain_order=True)
         .agg(
@@ -68,16 +66,15 @@ def _state(rows: pl.DataFrame) -> pl.DataFrame:
             value_max=value.max(),
             first_value=value.first(),
             last_value=value.last(),
-            increase=pl.col("growth").sum(),
         )
         # a sum over nothing is 0, but a state that a quantity does not have is null
         .with_columns(
             pl.when(~quantity.is_in(CIRCULAR)).then(pl.col("value_sum", "value_sum_squares")),
             pl.when(quantity.is_in(CIRCULAR)).then(pl.col("sin_sum", "cos_sum")),
-            pl.when(quantity.is_in(COUNTERS)).then(pl.col("increase")),
         )
     )
-    return counts.join(used, on=group, how="left", maintain_order="left").sort(["window_start", "post_id", "quantity"])
+    grown = rows.filter(quantity.is_in(COUNTERS) & pl.col("is_used")).group_by(group).agg(increase=growth)
+    return counts.join(used, on=group, how="left").join(grown, on=group, how="left")
 
 
 def flow_minutes(lane_flows: pl.DataFrame) -> pl.DataFrame:
@@ -86,10 +83,9 @@ def flow_minutes(lane_flows: pl.DataFrame) -> pl.DataFrame:
     The analysts' figures use the summaries that no flag speaks against. The release figures use every valid summary:
     no rule there may look at counts or speeds, so that one passage changes them by a known bound.
     """
-    rows = readings(lane_flows).sort(["post_id", "direction", "event_time", "boot_id", "seq", "lane_index"])
-    message = ["post_id", "boot_id", "seq", "event_time"]
-    first_named = pl.col("lane_index") == pl.col("lane_index").min().over([*message, "direction", "lane"])
-    rows = rows.with_columns(is_first=first_named)
+    rows = readings(lane_flows).sort("event_time", "digest", "lane_index")
+    # a message's digest names it within its post, because its boot, number and time are in its bytes
+    rows = rows.with_columns(is_first=pl.struct("post_id", "digest", "direction", "lane").is_first_distinct())
     good = pl.col("flag").is_in([1, 2])
     count = pl.col("vehicle_count").cast(pl.Int64)
     speed, inverse = pl.col("mean_speed_kmh"), pl.col("inverse_speed_sum_h_km")
@@ -99,8 +95,7 @@ def flow_minutes(lane_flows: pl.DataFrame) -> pl.DataFrame:
     released = pl.col("is_valid") & pl.col("is_first")
     # the placeholder speed of an empty lane has weight 0 by its count
     return conform(
-        rows.group_by(["post_id", "direction", _MINUTE], maintain_order=True)
-        .agg(
+        rows.group_by(["post_id", "direction", _MINUTE], maintain_order=True).agg(
             half_minutes=pl.col("event_time").n_unique(),
             lane_summaries=good.sum(),
             flagged_count=(~good).sum(),
@@ -115,8 +110,7 @@ def flow_minutes(lane_flows: pl.DataFrame) -> pl.DataFrame:
             release_count=count.clip(0, RELEASE_CLAMP_COUNT).filter(released).sum(),
             release_speed_sum=pl.col("release_speed_sum").filter(released).sum(),
             last_event_time=pl.col("event_time").max(),
-        )
-        .sort(["window_start", "post_id", "direction"]),
+        ),
         FLOW_MINUTES,
     )
 

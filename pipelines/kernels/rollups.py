@@ -31,27 +31,28 @@ def windows(minutes: pl.DataFrame, period_s: int) -> pl.DataFrame:
     A counter needs COUNTER_CONTEXT_S of minutes before the first window wanted: give them too, and drop the windows
     that lie in that context.
     """
-    rows = minutes.sort(["post_id", "quantity", "window_start"])
+    rows = minutes.sort("window_start")
     if rows.is_empty():
         return conform(rows.select(WINDOWS.key), WINDOWS)
-    growth = _growth(rows)
-    used = pl.col("value_count") > 0
-    start = pl.col("window_start").dt.truncate(f"{period_s}s")
+    growth = _growth(rows.filter(pl.col("quantity").is_in(COUNTERS)))
+    group = ["post_id", "quantity", pl.col("window_start").dt.truncate(f"{period_s}s")]
+    # values of a minute without any are null, and merging leaves nulls out
     merged = (
-        pl.concat([rows, growth], how="horizontal")
-        .group_by(["post_id", "quantity", start], maintain_order=True)
+        rows.group_by(group, maintain_order=True)
         .agg(
             pl.col("value_count").sum(),
             pl.col("flagged_count").sum(),
-            *[_sum_or_null(name) for name in ("value_sum", "value_sum_squares", "sin_sum", "cos_sum", "growth")],
+            *[_sum_or_null(name) for name in ("value_sum", "value_sum_squares", "sin_sum", "cos_sum")],
             pl.col("value_min").min(),
             pl.col("value_max").max(),
-            pl.col("first_value").filter(used).first(),
-            pl.col("last_value").filter(used).last(),
-            _sum_or_null("increase"),
+            pl.col("first_value").drop_nulls().first(),
+            pl.col("last_value").drop_nulls().last(),
             pl.col("last_event_time").max(),
         )
-        .join(_RULES, on="quantity", how="left", maintain_order="left")
+        .join(
+            growth.group_by(group).agg(_sum_or_null("growth")), on=["post_id", "quantity", "window_start"], how="left"
+        )
+        .join(_RULES, on="quantity", how="left")
     )
     count = pl.col("value_count")
     expected = period_s // pl.col("cadence_s")
@@ -79,13 +80,13 @@ def windows(minutes: pl.DataFrame, period_s: int) -> pl.DataFrame:
             increase=pl.col("growth"),
             expected_count=expected,
             completeness=(count / expected).clip(0, 1),
-        ).sort(["window_start", "post_id", "quantity"]),
+        ),
         WINDOWS,
     )
 
 
 def _growth(rows: pl.DataFrame) -> pl.DataFrame:
-    """One column `growth`: a counter's growth from the last minute that had a value up to the end of each minute."""
+    """Counters' minutes, in order of time, with `growth`: from the last minute that had a value to each one's end."""
     group = ["post_id", "quantity"]
     used = pl.col("value_count") > 0
     before = pl.when(used).then(pl.col("last_value")).forward_fill().shift(1).over(group)
@@ -93,8 +94,7 @@ def _growth(rows: pl.DataFrame) -> pl.DataFrame:
     is_near = (pl.col("window_start") - seen).dt.total_seconds() <= COUNTER_CONTEXT_S
     step = pl.col("first_value") - before
     across = pl.when(is_near).then(pl.when(step < 0).then(pl.col("first_value")).otherwise(step)).fill_null(0.0)
-    is_counter = pl.col("quantity").is_in(COUNTERS) & used
-    return rows.select(growth=pl.when(is_counter).then(pl.col("increase") + across))
+    return rows.with_columns(growth=pl.when(used).then(pl.col("increase") + across))
 
 
 def flow_windows(flow_minutes: pl.DataFrame, period_s: int) -> pl.DataFrame:
@@ -115,7 +115,7 @@ def flow_windows(flow_minutes: pl.DataFrame, period_s: int) -> pl.DataFrame:
         "release_speed_sum",
     ]
     merged = (
-        flow_minutes.sort(["post_id", "direction", "window_start"])
+        flow_minutes.sort("window_start")
         .group_by(["post_id", "direction", start], maintain_order=True)
         .agg(
             *[pl.col(name).sum() for name in sums],
@@ -133,7 +133,7 @@ def flow_windows(flow_minutes: pl.DataFrame, period_s: int) -> pl.DataFrame:
             occupancy_pct=_ratio(pl.col("occupancy_sum_pct"), pl.col("occupancy_count")),
             expected_count=pl.lit(expected),
             completeness=(pl.col("half_minutes") / expected).clip(0, 1),
-        ).sort(["window_start", "post_id", "direction"]),
+        ),
         FLOW_WINDOWS,
     )
 

@@ -18,13 +18,9 @@ def message_key(table: Table) -> list[str]:
 
 
 def unite(existing: pl.DataFrame, new: pl.DataFrame, table: Table) -> pl.DataFrame:
-    """The union of two sets of rows of one table, in the order of its key. Blocks may be mixed."""
+    """The union of two sets of rows of one table, in no order. Blocks may be mixed."""
     identity = list(dict.fromkeys([*table.key, "digest"]))
-    rows = (
-        pl.concat([existing, new])
-        .sort([*identity, "received_time"])
-        .unique(subset=identity, keep="first", maintain_order=True)
-    )
+    rows = pl.concat([existing, new]).sort("received_time").unique(subset=identity, keep="first")
     if table.is_reading:
         least = pl.col("digest").min().over(message_key(table))
         rows = rows.with_columns(is_conflicting=pl.col("digest") != least)
