@@ -100,9 +100,9 @@ def _public_facts(post: Lamppost) -> dict[str, Any]:
 def _flat(facts: dict[str, Any]) -> dict[str, Any]:
     """The facts without lists: the values of a list stand in one field, in order, with `|` between them."""
     flat = {name: value for name, value in facts.items() if name not in {"streams", "directions"}}
-    flat["streams"] = "|".join(facts["streams"])
+    flat["streams"] = "|".join(facts["streams"]) or None
     for name in _DIRECTION_FACTS:
-        flat[name] = "|".join(str(direction[name]) for direction in facts["directions"])
+        flat[name] = "|".join(str(direction[name]) for direction in facts["directions"]) or None
     return flat
 
 

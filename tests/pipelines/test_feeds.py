@@ -178,6 +178,7 @@ def test_lampposts_are_the_public_facts_of_valid_lampposts(tmp_path: Path) -> No
         assert (facts["name_tc"], facts["easting_m"]) == (line["name_tc"], float(line["easting_m"]))
         assert "|".join(facts["streams"]) == line["streams"] == "traffic|weather"
         assert "|".join(way["direction_id"] for way in facts["directions"]) == line["direction_id"]
+    assert '""' not in (tmp_path / "lampposts.csv").read_text("utf-8").replace('""Central""', "")
     text = (tmp_path / "lampposts.geojson").read_text("utf-8")
     assert all(secret not in text for secret in ("clamp", "gateway", "model", "calibrated", "AID01101"))
 
