@@ -50,9 +50,7 @@ def city_of(posts: tuple[Lamppost, ...], seed: int) -> City:
     """The arrays of these posts; a post's values depend on its id, place and seed only."""
     tourists = {area.name: area.tourists for area in AREAS}
     lane_counts = [sum(len(way.lanes) for way in post.directions) for post in posts]
-    lanes = [
-        (post, way, number) for post in posts for way in post.directions for number, _ in enumerate(way.lanes)
-    ]
+    lanes = [(post, way, number) for post in posts for way in post.directions for number, _ in enumerate(way.lanes)]
     clamps = [post.release_clamp for post, _, _ in lanes]
     return City(
         seed=seed,

@@ -6,6 +6,7 @@ there are.
 
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
+from itertools import pairwise
 
 import numpy as np
 
@@ -117,7 +118,7 @@ def _between(area: Area, count: int, seed: int) -> list[tuple[Site, float, float
     more come; a pole stands 5 to 12 m beside the line of the road.
     """
     sites = detector_sites()
-    legs = [(sites[a], sites[b]) for chain in area.chains for a, b in zip(chain, chain[1:], strict=False)]
+    legs = [(sites[a], sites[b]) for chain in area.chains for a, b in pairwise(chain)]
     starts = np.array([(a.easting_m, a.northing_m) for a, _ in legs])
     steps = np.array([(b.easting_m, b.northing_m) for _, b in legs]) - starts
     lengths = np.hypot(steps[:, 0], steps[:, 1])

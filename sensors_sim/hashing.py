@@ -24,7 +24,7 @@ def salt(*parts: object) -> np.uint64:
     return np.uint64(int.from_bytes(blake2b(text, digest_size=8).digest(), "little"))
 
 
-def mix(keys: Keys, numbers: npt.NDArray[np.int64] | Ints | int) -> Keys:
+def mix(keys: Keys | np.uint64, numbers: Ints | int) -> Keys:
     """splitmix64's finaliser of key plus number times the golden gamma."""
     with np.errstate(over="ignore"):
         z = np.atleast_1d(keys) + (np.asarray(numbers, dtype=np.int64).astype(np.uint64) + np.uint64(1)) * _GAMMA
@@ -34,13 +34,13 @@ def mix(keys: Keys, numbers: npt.NDArray[np.int64] | Ints | int) -> Keys:
     return mixed
 
 
-def uniform(keys: Keys, numbers: Ints | int) -> Floats:
+def uniform(keys: Keys | np.uint64, numbers: Ints | int) -> Floats:
     """Uniform in [0, 1) with 53 bits."""
     drawn: Floats = (mix(keys, numbers) >> np.uint64(11)).astype(np.float64) * 2.0**-53
     return drawn
 
 
-def normal(keys: Keys, numbers: Ints | int) -> Floats:
+def normal(keys: Keys | np.uint64, numbers: Ints | int) -> Floats:
     """Standard normal (Box and Muller 1958)."""
     first = uniform(keys, numbers)
     second = uniform(mix(keys, 0x5EED), numbers)

@@ -129,7 +129,10 @@ def lane_summaries(city: City, posts: Ints, start_us: Ints) -> LaneSummaries:
         mean_kmh=np.where(n > 0, np.round(mean, 2), np.nan),
         sd_kmh=np.where(n > 0, np.round(np.sqrt(variance), 2), np.nan),
         inverse_h_km=np.round(np.bincount(row, 1 / v, rows), 6),
-        occupancy_pct=np.round(np.minimum(100.0, np.bincount(passed.row, seconds, rows) / HALF_MINUTE_S * 100), 1),
+        occupancy_pct=np.asarray(
+            np.round(np.minimum(100.0, np.bincount(passed.row, seconds, rows) / HALF_MINUTE_S * 100), 1),
+            dtype=np.float64,
+        ),
         release_sum=release,
     )
 

@@ -40,5 +40,4 @@ def value(city: City, quantity: str, posts: Ints, time_us: Ints) -> Floats:
     row = QUANTITIES[quantity]
     raw = SIGNALS[quantity](city, posts, time_us)
     decimals = 0 if row.resolution >= 1 else 1
-    rounded: Floats = np.round(np.clip(raw, row.low, row.high), decimals)
-    return rounded
+    return np.asarray(np.round(np.clip(raw, row.low, row.high), decimals), dtype=np.float64)

@@ -46,7 +46,7 @@ class Site:
 
 
 def compass_code(word: str | None) -> str | None:
-    """"SE" of "South East", blanks stripped; None when it is no compass word."""
+    """ "SE" of "South East", blanks stripped; None when it is no compass word."""
     return _CODES.get(" ".join((word or "").split()))
 
 

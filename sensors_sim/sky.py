@@ -52,11 +52,7 @@ def sun_sine(latitude: Floats, longitude: Floats, time_us: Ints) -> Floats:
         + 0.00148 * np.sin(3 * g)
     )
     equation_min = 229.18 * (
-        0.000075
-        + 0.001868 * np.cos(g)
-        - 0.032077 * np.sin(g)
-        - 0.014615 * np.cos(2 * g)
-        - 0.040849 * np.sin(2 * g)
+        0.000075 + 0.001868 * np.cos(g) - 0.032077 * np.sin(g) - 0.014615 * np.cos(2 * g) - 0.040849 * np.sin(2 * g)
     )
     solar_hour = (time_us % DAY_US) / HOUR_US + longitude / 15.0 + equation_min / 60.0
     angle = np.radians(15.0 * (solar_hour - 12.0))

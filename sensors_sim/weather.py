@@ -30,17 +30,22 @@ def humidity_pct(city: City, posts: Ints, time_us: Ints) -> Floats:
     """From the temperature and a slowly changing dew point (Magnus formula, WMO-No. 8 annex 4.B); wet in showers."""
     temperature = temperature_c(city, posts, time_us)
     dew_point = (
-        18.0 - 7.5 * np.cos(2 * np.pi * (sky.season(time_us) - 0.06)) + 2.0 * smooth(city.key("dew"), time_us, 8 * 3600.0)
+        18.0
+        - 7.5 * np.cos(2 * np.pi * (sky.season(time_us) - 0.06))
+        + 2.0 * smooth(city.key("dew"), time_us, 8 * 3600.0)
     )
     wet = np.minimum(1.0, showers.intensity_mm_h(city, posts, time_us) / 10.0)
     dry = 100 * np.exp(17.62 * dew_point / (243.12 + dew_point) - 17.62 * temperature / (243.12 + temperature))
-    return np.clip(dry + wet * (97 - dry) + 0.3 * _jitter(city, posts, time_us, "humidity"), 15.0, 100.0)
+    moist: Floats = np.clip(dry + wet * (97 - dry) + 0.3 * _jitter(city, posts, time_us, "humidity"), 15.0, 100.0)
+    return moist
 
 
 def wind_speed_ms(city: City, posts: Ints, time_us: Ints) -> Floats:
     """The city's wind, stronger by day, halved or more between buildings."""
-    city_wind = 3.4 + 1.3 * smooth(city.key("wind"), time_us, 3 * 3600.0) + 0.8 * np.sin(
-        2 * np.pi * (sky.hour(time_us) - 9) / 24
+    city_wind = (
+        3.4
+        + 1.3 * smooth(city.key("wind"), time_us, 3 * 3600.0)
+        + 0.8 * np.sin(2 * np.pi * (sky.hour(time_us) - 9) / 24)
     )
     street = 0.65 + 0.3 * _own(city, posts, "shelter")
     gusty = 1 + 0.25 * smooth(city.salted(posts, "turbulence"), time_us, 120.0)

@@ -1,0 +1,238 @@
+"""MQTT 5 connections of devices, all driven by one selector in one thread: paho without its own threads.
+
+A link has at most `window` messages in flight (20 measured best for paho). Live messages go first, stored ones fill
+the spare room. A lost link connects again by itself; paho sends what was in flight once more, the same bytes.
+"""
+
+import selectors
+import socket
+import time
+from collections import deque
+from collections.abc import Callable, Iterable
+
+import paho.mqtt.client as mqtt
+from paho.mqtt.enums import CallbackAPIVersion
+from paho.mqtt.reasoncodes import ReasonCode
+
+from contracts.settings import SettingError
+from sensors_sim.devices import Message
+
+_RETRY_S = (0.5, 15.0)  # first and longest wait before the next attempt
+_CONNECT_S = 3.0
+_RECONNECTS_AT_ONCE = 200
+
+
+class _Client(mqtt.Client):
+    """Reads the socket in large pieces; paho itself asks for each acknowledgement's bytes one by one."""
+
+    _piece = b""
+    _at = 0
+
+    def _sock_recv(self, bufsize: int) -> bytes:
+        if self._at >= len(self._piece):
+            self._piece, self._at = super()._sock_recv(65_536), 0
+        taken = self._piece[self._at : self._at + bufsize]
+        self._at += len(taken)
+        return taken
+
+    def forget(self) -> None:
+        """Drop what was read from a connection that is gone."""
+        self._piece, self._at = b"", 0
+
+    @property
+    def has_more(self) -> bool:
+        return self._at < len(self._piece)
+
+
+class Link:
+    """One connection and its queues. `will` makes topic and payload of the n-th connection's last will."""
+
+    def __init__(self, name: str, will: Callable[[int], tuple[str, bytes]] | None, window: int):
+        self.name = name
+        self.live: deque[Message] = deque()
+        self.stored: deque[Message] = deque()
+        self.in_flight: dict[int, Message] = {}
+        self.behind: Message | None = None  # waits for the next message, to be sent after it
+        self.is_connected = False
+        self.refusal: str | None = None
+        self.connections = 0
+        self.retry_at_s = 0.0
+        self._wait_s = _RETRY_S[0]
+        self._will = will
+        self.window = window
+        self.client = _Client(CallbackAPIVersion.VERSION2, client_id=f"lamplight-{name}", protocol=mqtt.MQTTv5)
+        self.client.suppress_exceptions = False
+        self.client.connect_timeout = _CONNECT_S
+        self.client.max_inflight_messages_set(window)
+
+    def open(self, host: str, port: int) -> None:
+        """Start a connection; its outcome comes by callback. Raises OSError when the broker does not listen."""
+        self.client.forget()
+        self.refusal = None
+        if self._will is not None:
+            topic, payload = self._will(self.connections)
+            self.client.will_set(topic, payload, qos=1)
+        self.connections += 1
+        if self.connections == 1:
+            self.client.connect(host, port, keepalive=60)
+        else:
+            self.client.reconnect()
+
+    def lost(self, now_s: float) -> None:
+        """Note a failed or broken connection and when to try again."""
+        self.is_connected = False
+        self.retry_at_s = now_s + self._wait_s
+        self._wait_s = min(_RETRY_S[1], self._wait_s * 2)
+
+    def settled(self) -> None:
+        """Note a connection that stands."""
+        self.is_connected = True
+        self._wait_s = _RETRY_S[0]
+
+    @property
+    def waiting(self) -> int:
+        """Messages that are not acknowledged yet."""
+        return len(self.live) + len(self.stored) + len(self.in_flight) + (self.behind is not None)
+
+    def pump(self, stored_room: int) -> int:
+        """Fill the window; returns how many stored messages were sent (at most `stored_room`)."""
+        sent = 0
+        while self.is_connected and len(self.in_flight) < self.window:
+            if self.live:
+                message = self.live.popleft()
+            elif self.stored and sent < stored_room:
+                message = self.stored.popleft()
+                sent += 1
+            else:
+                break
+            info = self.client.publish(message.topic, message.payload, qos=1, retain=message.is_retained)
+            self.in_flight[info.mid] = message
+        return sent
+
+
+class Exchange:
+    """All links on one selector. `acknowledged` is called with every message that a broker has acknowledged, and
+    whether it was refused (MQTT 5 reason code of 128 or more)."""
+
+    def __init__(self, host: str, port: int, links: Iterable[Link], acknowledged: Callable[[Message, bool], None]):
+        self._host, self._port = host, port
+        self.links = list(links)
+        self._acknowledged = acknowledged
+        self._selector = selectors.DefaultSelector()
+        self._asked: dict[int, int] = {}  # events asked for, by file descriptor
+        self.ready: dict[Link, None] = {}
+        for link in self.links:
+            self._wire(link)
+
+    def start(self, now_s: Callable[[], float]) -> None:
+        """Connect every link, the first one to its end. Raises SettingError when no broker answers or it refuses."""
+        place = f"{self._host}:{self._port}"
+        hint = "start one or change LAMPLIGHT_MQTT_HOST and LAMPLIGHT_MQTT_PORT"
+        first = self.links[0]
+        try:
+            first.open(self._host, self._port)
+        except OSError as error:
+            raise SettingError(f"no MQTT broker at {place} ({error.strerror or error}): {hint}") from None
+        deadline = now_s() + _CONNECT_S
+        while not first.is_connected:
+            self.poll(0.05, now_s())
+            if first.refusal or now_s() > deadline:
+                raise SettingError(f"{place} refused: {first.refusal or 'no MQTT 5 answer'}; {hint}")
+        for link in self.links[1:]:
+            self._open(link, now_s())
+            self.poll(0.0, now_s())
+
+    def poll(self, timeout_s: float, now_s: float) -> None:
+        """Read and write what the sockets allow, waiting at most so long."""
+        for key, events in self._selector.select(timeout_s):
+            link: Link = key.data
+            if events & selectors.EVENT_READ:
+                link.client.loop_read()
+                while link.client.has_more and link.client.socket() is not None:
+                    link.client.loop_read()
+            if events & selectors.EVENT_WRITE:
+                link.client.loop_write()
+            self._ask(link)
+            if link.client.socket() is None:
+                link.lost(now_s)
+
+    def pump(self, stored_room: int) -> int:
+        """Give every ready link what its window takes; returns how many stored messages were sent."""
+        sent = 0
+        for link in list(self.ready):
+            sent += link.pump(stored_room - sent)
+            if link.client.socket() is None and link.is_connected:
+                link.lost(time.monotonic())
+            if not link.is_connected or not (link.stored and len(link.in_flight) < link.window):
+                self.ready.pop(link, None)
+            self._ask(link)
+        return sent
+
+    def mend(self, now_s: float) -> None:
+        """Keep-alives, and new attempts for lost links."""
+        attempts = 0
+        for link in self.links:
+            if link.client.socket() is not None:
+                link.client.loop_misc()
+                self._ask(link)
+                if link.client.socket() is None:
+                    link.lost(now_s)
+            elif attempts < _RECONNECTS_AT_ONCE and now_s >= link.retry_at_s:
+                attempts += 1
+                self._open(link, now_s)
+
+    def break_off(self, link: Link) -> None:
+        """Cut a connection without a goodbye, as a device that loses power: the broker publishes its will."""
+        sock = link.client.socket()
+        if isinstance(sock, socket.socket):
+            sock.shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        """Say goodbye on every link."""
+        for link in self.links:
+            if link.is_connected:
+                link.client.disconnect()
+                link.client.loop_write()
+
+    def _open(self, link: Link, now_s: float) -> None:
+        try:
+            link.open(self._host, self._port)
+        except OSError:
+            link.lost(now_s)
+
+    def _wire(self, link: Link) -> None:
+        def on_connect(client: mqtt.Client, userdata: object, flags: object, code: ReasonCode, more: object) -> None:
+            if code.is_failure:
+                link.refusal = str(code)
+                return
+            link.settled()
+            self.ready[link] = None
+
+        def on_publish(client: mqtt.Client, userdata: object, mid: int, code: ReasonCode, more: object) -> None:
+            message = link.in_flight.pop(mid, None)
+            if message is not None:
+                self._acknowledged(message, code.is_failure)
+                self.ready[link] = None
+
+        def on_socket_open(client: mqtt.Client, userdata: object, sock: "socket.socket") -> None:
+            self._selector.register(sock, selectors.EVENT_READ, link)
+            self._asked[sock.fileno()] = selectors.EVENT_READ
+
+        def on_socket_close(client: mqtt.Client, userdata: object, sock: "socket.socket") -> None:
+            self._asked.pop(sock.fileno(), None)
+            self._selector.unregister(sock)
+
+        link.client.on_connect = on_connect
+        link.client.on_publish = on_publish
+        link.client.on_socket_open = on_socket_open  # type: ignore[assignment]
+        link.client.on_socket_close = on_socket_close  # type: ignore[assignment]
+
+    def _ask(self, link: Link) -> None:
+        """Ask for writability exactly while paho has something to write."""
+        sock = link.client.socket()
+        if sock is None:
+            return
+        events = selectors.EVENT_READ | (selectors.EVENT_WRITE if link.client.want_write() else 0)
+        if self._asked.get(sock.fileno()) != events:
+            self._selector.modify(sock, events, link)
+            self._asked[sock.fileno()] = events

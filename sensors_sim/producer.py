@@ -1,0 +1,208 @@
+"""Messages as the devices make them: content, faults, heads and bytes, for a span of time at once."""
+
+from typing import Any
+
+import numpy as np
+
+from contracts.payloads import (
+    SCHEMA_VERSION,
+    Air,
+    Birth,
+    Dumping,
+    Heartbeat,
+    Pedestrian,
+    PreviousBoot,
+    Traffic,
+    Weather,
+    encode,
+)
+from contracts.streams import STREAMS
+from contracts.times import from_us
+from contracts.topics import device_topic
+from sensors_sim.city import City
+from sensors_sim.content import FIRMWARE, Fields, measured
+from sensors_sim.devices import Devices, Held, Message
+from sensors_sim.faults import FaultPlan, draw
+from sensors_sim.schedule import Schedule, Slots
+from sensors_sim.tampering import Notes, tamper_bytes, tamper_times, tamper_topic, tamper_values
+
+_STRUCTS: dict[str, type[Traffic | Pedestrian | Weather | Air | Dumping | Heartbeat]] = {
+    "traffic": Traffic,
+    "pedestrian": Pedestrian,
+    "weather": Weather,
+    "air": Air,
+    "dumping": Dumping,
+    "status": Heartbeat,
+}
+Record = dict[str, Any]
+
+
+class Producer:
+    """Makes every message once. Call `births`, then `stored` and `live` with spans that follow each other.
+
+    `records` collects what was injected; whoever writes the ground truth empties it. `rebooted` likewise collects
+    posts (indices) that have rebooted.
+    """
+
+    def __init__(
+        self, city: City, plan: FaultPlan, start_us: int, history_us: int, live: Schedule, boot_ids: list[str]
+    ):
+        self._city = city
+        self._plan = plan
+        self._live_schedule = live
+        self._stored_schedule = Schedule(city, start_us)
+        self.start_us = start_us
+        self.begin_us = start_us - history_us
+        counts = {name: self._stored_schedule.counts(name, self.begin_us, start_us) for name in STREAMS}
+        self.stored_count = int(sum(count.sum() for count in counts.values()))
+        self.devices = Devices(city, counts, boot_ids)
+        self.records: list[Record] = []
+        self.rebooted: list[int] = []
+
+    def births(self, previous: dict[str, PreviousBoot]) -> list[Message]:
+        """The first message of every post; `previous` is what the devices found on their disks."""
+        ids = (post.post_id for post in self._city.posts)
+        return [self._birth(post, self.begin_us, previous.get(post_id)) for post, post_id in enumerate(ids)]
+
+    def stored(self, from_us: int, to_us: int) -> list[Message]:
+        """Stored readings of (from, to], in time order."""
+        return self._make(self._stored_schedule.due(from_us, to_us), [], True)
+
+    def live(self, from_us: int, to_us: int) -> list[Message]:
+        """Readings that are due in (from, to], in order of sending; posts may reboot in between."""
+        return self._make(
+            self._live_schedule.due(from_us, to_us), self._plan.reboots(self._city, from_us, to_us), False
+        )
+
+    def _birth(self, post: int, time_us: int, previous: PreviousBoot | None) -> Message:
+        boot_id, seq, first_seq, held = self.devices.birth(post)
+        birth = Birth(
+            schema_version=SCHEMA_VERSION,
+            boot_id=boot_id,
+            seq=seq,
+            first_seq=first_seq,
+            time=from_us(time_us),
+            firmware=FIRMWARE,
+            previous=previous,
+        )
+        message = self._message(post, "status", seq, encode(birth), False, held)
+        message.is_retained = True
+        return message
+
+    def _message(self, post: int, stream: str, seq: int, payload: bytes, is_stored: bool, held: Held) -> Message:
+        post_id = self._city.posts[post].post_id
+        return Message(
+            post=post,
+            post_id=post_id,
+            topic=device_topic(post_id, stream),
+            payload=payload,
+            stream=stream,
+            seq=seq,
+            is_stored=is_stored,
+            held=held,
+        )
+
+    def _make(self, due: list[Slots], reboots: list[tuple[int, int]], is_stored: bool) -> list[Message]:
+        rows: list[tuple[int, int, int, int]] = []  # due, batch, row, post
+        batches = []
+        for number, slots in enumerate(due):
+            batches.append(_Batch(self._city, self._plan, slots, is_stored))
+            rows += zip(
+                slots.due_us.tolist(),
+                [number] * len(slots.posts),
+                range(len(slots.posts)),
+                slots.posts.tolist(),
+                strict=True,
+            )
+        rows.sort()
+        made: list[Message] = []
+        waiting = list(reversed(reboots))
+        for due_us, number, row, post in rows:
+            while waiting and waiting[-1][1] <= due_us:
+                made.append(self._reboot(*waiting.pop()))
+            made.append(self._one(batches[number], row, post, is_stored))
+        while waiting:
+            made.append(self._reboot(*waiting.pop()))
+        return made
+
+    def _reboot(self, post: int, time_us: int) -> Message:
+        previous = self.devices.reboot(post)
+        self.rebooted.append(post)
+        message = self._birth(post, time_us, previous)
+        self._record("reboot", message, self.devices.boot_ids[post], time_us, {"previous_boot_id": previous.boot_id})
+        return message
+
+    def _one(self, batch: "_Batch", row: int, post: int, is_stored: bool) -> Message:
+        stream, fields = batch.stream, batch.fields[row]
+        boot_id, seq, first_seq, held = (self.devices.stored if is_stored else self.devices.live)(stream, post)
+        if stream == "status" and not is_stored:
+            fields["dropped_count"] = self.devices.dropped[post]
+        time_us = batch.times[row]
+        payload = encode(
+            _STRUCTS[stream](
+                schema_version=SCHEMA_VERSION,
+                boot_id=boot_id,
+                seq=seq,
+                first_seq=first_seq,
+                time=from_us(time_us),
+                **fields,
+            )
+        )
+        message = self._message(post, stream, seq, payload, is_stored, held)
+        for note in batch.notes.get(row, ()):
+            self._apply(message, note, post, time_us)
+            self._record(note["fault"], message, boot_id, time_us, note)
+        return message
+
+    def _apply(self, message: Message, note: Record, post: int, time_us: int) -> None:
+        fault = note["fault"]
+        if fault in ("malformed", "truncated"):
+            message.payload = tamper_bytes(fault, message.payload, draw(self._city, post, time_us, fault))
+        elif fault in ("unknown_post", "wrong_topic"):
+            message.topic = tamper_topic(fault, message.topic)
+        elif fault == "drop":
+            message.copies = 0
+            message.settle()
+        elif fault == "duplicate":
+            message.copies = 2
+        elif fault == "reorder":
+            message.swaps = True
+        elif fault == "late":
+            message.release_us = note["until_us"]
+
+    def _record(self, fault: str, message: Message, boot_id: str, time_us: int, detail: Record) -> None:
+        head: Record = {
+            "fault": fault,
+            "post_id": message.post_id,
+            "stream": message.stream,
+            "boot_id": boot_id,
+            "seq": message.seq,
+            "time_us": time_us,
+            "topic": message.topic,
+        }
+        self.records.append(head | detail)
+
+
+class _Batch:
+    """The fields, times and faults of one stream's slots."""
+
+    def __init__(self, city: City, plan: FaultPlan, slots: Slots, is_stored: bool):
+        self.stream = slots.stream
+        self.fields: list[Fields] = measured(city, slots)
+        self.notes: Notes = {}
+        self.times: list[int] = slots.time_us.tolist()
+        if not plan.rates:
+            return
+        self.notes = tamper_values(city, plan, slots, self.fields)
+        self.times = tamper_times(city, plan, slots, self.fields, self.notes)
+        broken: set[int] = set()
+        for name in ("malformed", "truncated", "unknown_post", "wrong_topic", "drop", "duplicate", "reorder"):
+            for row in plan.strikes(city, name, slots.stream, slots.posts, slots.time_us).tolist():
+                if name == "truncated" and row in broken:
+                    continue
+                broken.add(row)
+                self.notes.setdefault(row, []).append({"fault": name})
+        if not is_stored:
+            found = plan.episodes(city, "late", slots.posts, slots.due_us)
+            for row in np.flatnonzero(found.is_on).tolist():
+                self.notes.setdefault(row, []).append({"fault": "late", "until_us": int(found.end_us[row])})
