@@ -1,0 +1,60 @@
+"""`python -m ingest run | stdin | broker`."""
+
+import os
+import sys
+
+from contracts import settings
+from contracts.settings import SettingError
+from ingest import embedded, stdin
+from ingest.config import Config, from_environment, parser
+from ingest.landing import Landing
+from ingest.link import Link
+from ingest.loop import Loop
+from ingest.stop import Stop
+
+WATCH_S = 1.0
+
+
+def main(argv: list[str]) -> int:
+    """Run one verb; the exit code."""
+    arguments = parser().parse_args(argv)
+    config = from_environment(os.environ, arguments)
+    stop = Stop().on_signals()
+    if arguments.verb == "broker":
+        return serve(config, stop)
+    with Landing(config.layout, config.instance) as landing:
+        if arguments.verb == "stdin":
+            return stdin.run(sys.stdin.fileno(), landing, stop)
+        Loop(config, Link(config), landing, stop).run()
+    return 0
+
+
+def serve(config: Config, stop: Stop) -> int:
+    """Run the embedded broker until stopped, or until the process that started this one is gone."""
+    parent = os.getppid()
+    try:
+        broker = embedded.start(config.mqtt_host, config.mqtt_port, config.mqtt311_port)
+    except OSError as error:
+        raise SettingError(
+            f"the broker cannot listen on {config.mqtt_host} ({error}): change LAMPLIGHT_MQTT_PORT "
+            f"({config.mqtt_port}) or LAMPLIGHT_MQTT311_PORT ({config.mqtt311_port})"
+        ) from error
+    try:
+        print(
+            f"lamplight: broker on {config.address} (MQTT 5) and {config.mqtt_host}:{config.mqtt311_port} (MQTT 3.1.1)",
+            file=sys.stderr,
+            flush=True,
+        )
+        while not stop.wait(WATCH_S):
+            if os.getppid() != parent:
+                return 0
+            if not broker.is_running and not stop.is_set:
+                print("lamplight: the embedded broker ended by itself", file=sys.stderr, flush=True)
+                return 1
+    finally:
+        broker.stop()
+    return 0
+
+
+if __name__ == "__main__":
+    settings.run(main)
