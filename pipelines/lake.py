@@ -21,6 +21,11 @@ from contracts.times import MINUTE_US, from_us
 
 _HANDLES: dict[Path, DeltaTable] = {}
 _RETRIES = 50
+# Delta rewrites whole files, and with one file per commit a late reading would in time join a day into one file that
+# every tick writes anew (measured: 5.3 MB a commit after an hour of the pilot, 0.17 MB with small files)
+LIVE_FILE_BYTES = 256 * 1024
+BULK_FILE_BYTES = 16 * 1024 * 1024
+BULK_ROWS = 200_000
 
 
 class Conflict(Exception):
@@ -123,7 +128,8 @@ def replace_blocks(
         try:
             # by time, so that statistics of row groups prune; compaction sorts by post
             rows = wanted.sort(table.time).to_arrow().cast(table.schema)
-            write_deltalake(handle, rows, mode="overwrite", predicate=predicate)
+            size = LIVE_FILE_BYTES if rows.num_rows < BULK_ROWS else BULK_FILE_BYTES
+            write_deltalake(handle, rows, mode="overwrite", predicate=predicate, target_file_size=size)
         except CommitFailedError:
             continue
         return True

@@ -49,10 +49,7 @@ class Live:
             self.offsets = passed(self.offsets, segments)
             self.messages += sum(segment.last - segment.first + 1 for segment in segments)
         if segments or not self.layout.positions.exists():
-            self.positions = Positions(
-                offsets=self.offsets, versions=lake.versions(self.config.root), covered_us=covered_us
-            )
-            self.positions.store(self.layout.positions)
+            self._store(covered_us)
         if self.door is not None:
             self.door.open(covered_us)
         self.ticks.append(time.monotonic() - began)
@@ -63,7 +60,14 @@ class Live:
         """Compaction and vacuum, when due."""
         if time.monotonic() >= self._tidy_at:
             housekeeping.tidy(self.config.root, time.time_ns() // 1000)
+            # a catalogue must not go on reading versions whose files will be vacuumed
+            self._store(self.positions.covered_us)
             self._tidy_at = time.monotonic() + TIDY_S
+
+    def _store(self, covered_us: int) -> None:
+        versions = lake.versions(self.config.root)
+        self.positions = Positions(offsets=self.offsets, versions=versions, covered_us=covered_us)
+        self.positions.store(self.layout.positions)
 
     def _quarantined(self) -> int:
         return lake.count_rows(self.config.root, "quarantine")

@@ -25,7 +25,8 @@ from pipelines.stages import registry
 
 EXACT = tuple(product for product in PRODUCTS.values() if not product.is_noised)
 EXACT_GRACE_S = 2
-SETTLE_S = 30  # an archived window that changes later waits for quiet before its next revision
+SETTLE_S = 20  # a window that changes after its close waits for quiet before it is archived (again)
+PATIENCE_S = 90  # but not longer than this
 REMEMBER_S = 86_400
 IDLE_S = 5
 NOISE_LOOK_S = 5
@@ -44,7 +45,9 @@ class Door:
         self.store = Store(config.layout.releases)
         self.released = 0
         self._files: set[str] = set()
+        self._prints: dict[int, int] = {}
         self._due: dict[int, int] = {}
+        self._patience: dict[int, int] = {}
         self._archived: set[int] = set()
         self._newest_us = 0
         self._idle_us = 0
@@ -84,14 +87,28 @@ class Door:
         )
 
     def _changed_windows(self, handle: DeltaTable) -> set[int]:
-        """Starts (microseconds) of windows in files that were not there at the last look."""
-        changed: set[int] = set()
+        """Starts (microseconds) of windows whose rows differ from those of the last look.
+
+        Only windows in files that were not there are compared, by a fingerprint: a file is rewritten whenever any
+        window in it changes.
+        """
         files = file_bounds(handle, WINDOWS)
-        for path, low, high in files:
-            if path not in self._files:
-                changed.update(range(low, high + 1, self.config.window_s * US))
+        fresh = [(low, high) for path, low, high in files if path not in self._files]
         self._files = {path for path, _, _ in files}
         self._newest_us = max((high for _, _, high in files), default=0)
+        if not fresh:
+            return set()
+        minutes = {
+            start // MINUTE_US for low, high in fresh for start in range(low, high + 1, self.config.window_s * US)
+        }
+        rows = read_blocks(handle, WINDOWS, minutes)
+        prints = rows.group_by(pl.col("window_start").dt.epoch("us")).agg(
+            pl.struct(pl.exclude("window_start")).hash().sort().implode().hash()
+        )
+        changed = {start for start, print_ in prints.iter_rows() if self._prints.get(start) != print_}
+        self._prints.update(prints.iter_rows())
+        for start in [start for start in self._prints if start < self._newest_us - REMEMBER_S * US]:
+            del self._prints[start]
         return changed
 
     def _write_latest(self, handle: DeltaTable, entries: Registry, covered_us: int) -> None:
@@ -121,9 +138,11 @@ class Door:
             is_first = start not in self._archived and start + period_us + SETTLE_S * US > covered_us
             is_settled = is_first or self.config.is_once
             settled = covered_us if is_settled else covered_us + SETTLE_S * US
+            settled = min(settled, self._patience.setdefault(start, covered_us + PATIENCE_S * US))
             self._due[start] = max(start + period_us + EXACT_GRACE_S * US, settled)
         for start in [start for start, due in self._due.items() if due <= covered_us]:
             del self._due[start]
+            del self._patience[start]
             self._archived.add(start)
             rows = read_blocks(handle, WINDOWS, [start // MINUTE_US])
             for product in EXACT:
