@@ -195,14 +195,18 @@ class _Batch:
             return
         self.notes = tamper_values(city, plan, slots, self.fields)
         self.times = tamper_times(city, plan, slots, self.fields, self.notes)
+        gone: set[int] = set()  # rows that no further fault can reach: lost in the device
         broken: set[int] = set()
-        for name in ("malformed", "truncated", "unknown_post", "wrong_topic", "drop", "duplicate", "reorder"):
+        for name in ("drop", "malformed", "truncated", "unknown_post", "wrong_topic", "duplicate", "reorder"):
             for row in plan.strikes(city, name, slots.stream, slots.posts, slots.time_us).tolist():
-                if name == "truncated" and row in broken:
+                if row in gone or (name == "truncated" and row in broken):
                     continue
-                broken.add(row)
+                if name == "drop":
+                    gone.add(row)
+                elif name == "malformed":
+                    broken.add(row)
                 self.notes.setdefault(row, []).append({"fault": name})
         if not is_stored:
             found = plan.episodes(city, "late", slots.posts, slots.due_us)
-            for row in np.flatnonzero(found.is_on).tolist():
+            for row in set(np.flatnonzero(found.is_on).tolist()) - gone:
                 self.notes.setdefault(row, []).append({"fault": "late", "until_us": int(found.end_us[row])})

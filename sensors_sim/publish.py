@@ -61,7 +61,7 @@ class Fleet:
         self._city = city_of(posts, config.seed)
         self._previous = boots.load(self._folder)
         self._plan = faults.parse(config.faults)
-        self._truth = self._open_truth()
+        self._truth: IO[str] | None = None
         self._factor = config.rate / natural_rate(posts) if config.rate else 1.0
         self._boot_ids = [boots.new_boot_id() for _ in posts]
         self._producer: Producer | None = None
@@ -81,6 +81,7 @@ class Fleet:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._on_signal)
         self._exchange.start(time.monotonic)
+        self._truth = self._open_truth()
         start_us = now_us()
         config = self._config
         seconds = config.seconds or 3600.0
@@ -138,7 +139,7 @@ class Fleet:
         self._release(2**62)
         for link in self._links:
             if link.behind is not None:
-                (link.stored if link.behind.is_stored else link.live).append(link.behind)
+                self._put(link, link.behind)
                 link.behind = None
             self._exchange.ready[link] = None
         begin_s = mended_s = time.monotonic()
@@ -166,16 +167,12 @@ class Fleet:
 
     def _enqueue(self, message: Message) -> None:
         link = self._links[message.post]
-        queue = link.stored if message.is_stored else link.live
         if message.swaps and link.behind is None:
             link.behind = message
             return
-        for _ in range(message.copies):
-            queue.append(message)
-            self._stored_queued += message.is_stored
+        self._put(link, message)
         if link.behind is not None:
-            (link.stored if link.behind.is_stored else link.live).append(link.behind)
-            self._stored_queued += link.behind.is_stored
+            self._put(link, link.behind)
             link.behind = None
         while len(link.live) > self._bound[id(link)]:
             oldest = link.live.popleft()
@@ -184,6 +181,11 @@ class Fleet:
             if self._producer is not None:
                 self._producer.devices.dropped[oldest.post] += 1
         self._exchange.ready[link] = None
+
+    def _put(self, link: Link, message: Message) -> None:
+        for _ in range(message.copies):
+            (link.stored if message.is_stored else link.live).append(message)
+            self._stored_queued += message.is_stored
 
     def _release(self, moment_us: int) -> None:
         while self._late and self._late[0][0] <= moment_us:
