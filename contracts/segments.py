@@ -25,8 +25,11 @@ RAW_SCHEMA = pa.schema(
 
 
 def checksum(batch: pa.RecordBatch) -> bytes:
-    """CRC-32 of a batch's columns, as decimal text: tells a torn batch from a whole one."""
-    value = 0
+    """CRC-32 of a batch's row count and columns, as decimal text: tells a torn or damaged batch from a whole one.
+
+    No column of RAW_SCHEMA holds nulls, so the count and the buffers are all that there is to a batch.
+    """
+    value = zlib.crc32(batch.num_rows.to_bytes(8, "little"))
     for column in batch.columns:
         for buffer in column.buffers():
             if buffer is not None:
@@ -47,21 +50,28 @@ def read_segment(path: Path) -> pa.Table:
 
 def _whole_batches(path: Path) -> Iterator[tuple[int, pa.RecordBatch]]:
     """(end of the batch in the file, batch) of each whole batch, up to the first torn one."""
-    with pa.OSFile(str(path), "rb") as source:
+    # the file is read first, so that an error of the disk is raised and never taken for a torn tail
+    source = pa.BufferReader(path.read_bytes())
+    try:
+        reader = pa.ipc.open_stream(source)
+    except (pa.ArrowException, OSError):
+        return
+    if not reader.schema.equals(RAW_SCHEMA):
+        return
+    while True:
         try:
-            reader = pa.ipc.open_stream(source)
-        except (pa.ArrowInvalid, OSError):
+            batch, metadata = reader.read_next_batch_with_custom_metadata()
+        except (StopIteration, pa.ArrowException, OSError):
             return
-        if not reader.schema.equals(RAW_SCHEMA):
+        if batch is None or metadata is None or not _is_whole(batch, metadata):
             return
-        while True:
-            try:
-                batch, metadata = reader.read_next_batch_with_custom_metadata()
-            except (StopIteration, pa.ArrowInvalid, OSError):
-                return
-            if batch is None or metadata is None or metadata.get(b"crc32") != checksum(batch):
-                return
-            yield source.tell(), batch
+        yield source.tell(), batch
+
+
+def _is_whole(batch: pa.RecordBatch, metadata: dict[bytes, bytes]) -> bool:
+    if not batch.num_rows or any(column.null_count for column in batch.columns):
+        return False
+    return metadata.get(b"crc32") == checksum(batch)
 
 
 def recover(path: Path) -> Segment | None:
