@@ -61,8 +61,6 @@ def durable(port: int, count: int, folder: Path) -> float:
     ingest = subprocess.Popen([sys.executable, "-m", "ingest", "run"], env=environment)
     try:
         _wait(lambda: "durable" in read_progress(layout.progress("ingest")), "ingest was not ready in time")
-        # its first progress comes with the connection; the subscription stands a moment later
-        time.sleep(0.5)
         _publish(port, count)
         _wait(
             lambda: read_progress(layout.progress("ingest"))["durable"] >= count,

@@ -39,6 +39,9 @@ class Loop:
                     f"the broker at {self.config.address} cannot be used ({self.link.failure}): start it, "
                     "or change LAMPLIGHT_MQTT_HOST or LAMPLIGHT_MQTT_PORT"
                 )
+            folder = self.landing.raw / self.landing.instance
+            _say(f"landing from {self.config.address} in {folder} at offset {self.landing.next_offset}")
+            self.progress.begin()
             while not self.stop.is_set:
                 if self.link.socket is None:
                     self._reopen()

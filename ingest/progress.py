@@ -12,13 +12,20 @@ PERIOD_S = 1.0
 
 
 class Progress:
-    """Commit times are those of the last thousand commits, in milliseconds."""
+    """Commit times are those of the last thousand commits, in milliseconds.
+
+    Nothing is written before `begin`, so a young file says that the subscription stands.
+    """
 
     def __init__(self, path: Path):
         self.path = path
         self.commits = 0
-        self.due_at = 0.0
+        self.due_at = float("inf")
         self._spent_s: deque[float] = deque(maxlen=1000)
+
+    def begin(self) -> None:
+        """Write from now on."""
+        self.due_at = 0.0
 
     def committed(self, spent_s: float) -> None:
         """Count a commit that took so many seconds."""
