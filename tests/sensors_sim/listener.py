@@ -33,7 +33,7 @@ class Listener:
         self._client.on_subscribe = self._ready
         self._client.on_message = self._hear
         self._client.reconnect_delay_set(1, 1)
-        session = Properties(PacketTypes.CONNECT)
+        session = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
         session.SessionExpiryInterval = 600
         self._client.connect("127.0.0.1", port, clean_start=False, properties=session)
         self._client.loop_start()

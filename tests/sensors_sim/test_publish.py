@@ -28,7 +28,7 @@ def prepared(root: Path, port: int) -> Simulator:
 
 def bodies(listener: Listener) -> list[tuple[str, str, Message]]:
     """(post_id, stream, message) of every different message but wills."""
-    found = []
+    found: list[tuple[str, str, Message]] = []
     for topic, payload in listener.payloads():
         reading = decode(topic, payload)
         assert isinstance(reading, Reading), (topic, payload)
