@@ -63,10 +63,10 @@ class ClassCounts(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, gc=F
 class Lane(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, omit_defaults=True, gc=False):
     """One lane's summary of a half-minute.
 
-    `mean_speed_kmh` and `speed_sd_kmh` are arithmetic over the passages with a speed, `inverse_speed_sum_h_km` is
-    the sum of 1/v over them (space-mean speed = n / sum), `release_speed_sum` is the integer
-    sum of (clamp(round(v), lo, hi) - centre) with lo, hi and centre of the registry; a passage without a speed
-    adds 0 to it. `is_valid` is the detector's own word (online).
+    `mean_speed_kmh` and `speed_sd_kmh` are arithmetic over the n passages with a speed (the sd divides by n, so that
+    n (mean^2 + sd^2) is the sum of squares), `inverse_speed_sum_h_km` is the sum of 1/v over them (space-mean speed =
+    n / sum), `release_speed_sum` is the integer sum of (clamp(round(v), lo, hi) - centre) with lo, hi and centre of
+    the registry; a passage without a speed adds 0 to it. `is_valid` is the detector's own word (online).
     """
 
     lane: Name
