@@ -89,7 +89,12 @@ def _parser() -> argparse.ArgumentParser:
     publish.add_argument(
         "--flush-rate", type=_option(positive), default=4000.0, help="stored messages a second, at most"
     )
-    publish.add_argument("--buffer", type=_whole, default=4000, help="messages that a post holds, at most")
+    publish.add_argument(
+        "--buffer",
+        type=_whole,
+        default=1200,
+        help="live messages that a post holds, at most (1200: about 3 h; all posts together: 600000)",
+    )
     publish.add_argument("--window", type=_whole, default=20, help="messages in flight per connection (default 20)")
     publish.add_argument("--faults", default="none", help="none, default, or drop=0.001,stuck=0.01,...")
     publish.add_argument("--truth", type=Path, help="NDJSON of the injected faults (default: devices/truth.ndjson)")
@@ -126,7 +131,7 @@ def configure(environ: Mapping[str, str], argv: list[str]) -> Config:
         rate=getattr(options, "rate", None),
         history_minutes=history,
         flush_rate=getattr(options, "flush_rate", 4000.0),
-        buffer_per_post=getattr(options, "buffer", 4000),
+        buffer_per_post=getattr(options, "buffer", 1200),
         window=getattr(options, "window", 20),
         faults=getattr(options, "faults", "none"),
         truth=getattr(options, "truth", None),

@@ -26,6 +26,7 @@ from sensors_sim.producer import Producer
 from sensors_sim.schedule import Schedule, natural_rate
 
 _TICK_US = 100_000
+_HELD_BY_ALL = 600_000  # live messages in memory, about 0.5 GB
 _STORED_AHEAD = 6_000  # encoded stored messages that wait for room
 _STORED_STEP_US = 20 * US
 _DRAIN_S = 60.0  # after --seconds, for what is not acknowledged yet
@@ -74,7 +75,7 @@ class Fleet:
         self._links = links
         self._bound = {id(link): 0 for link in links}
         for link in links:
-            self._bound[id(link)] += max(1, min(config.buffer_per_post, 2_000_000 // len(posts)))
+            self._bound[id(link)] += max(1, min(config.buffer_per_post, _HELD_BY_ALL // len(posts)))
 
     def run(self) -> int:
         """Publish until --seconds or a signal; the exit code (1 when --seconds left something unsent)."""
