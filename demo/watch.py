@@ -92,7 +92,7 @@ def line(elapsed_s: float, figures: Figures, freshness: Freshness) -> str:
 
 
 def close(config: Config, figures: Figures, freshness: Freshness) -> int:
-    """Wait until the lake covers this moment, compare it with the raw log, print the summary. 1 when not all is well."""
+    """Wait until the lake covers this moment, compare with the raw log, print the summary; 1 when not all is well."""
     layout = Layout(config.root)
     now_us = time.time_ns() // 1000
     complaints = figures.silent()

@@ -56,7 +56,7 @@ def from_environment(environ: Mapping[str, str], arguments: argparse.Namespace) 
     """Settings as given; raises SettingError that names the variable to change."""
     root = arguments.data or settings.data_root(environ)
     days = settings.read(environ, "LAMPLIGHT_READINGS_RETENTION_DAYS", 30.0, settings.positive)
-    future_s = settings.read(environ, "LAMPLIGHT_FUTURE_TOLERANCE_S", 300.0, settings.positive)
+    future_s = settings.read(environ, "LAMPLIGHT_FUTURE_TOLERANCE_S", 60.0, settings.positive)
     return Config(
         root=root,
         registry=settings.read(environ, "LAMPLIGHT_REGISTRY", Layout(root).registry, Path),

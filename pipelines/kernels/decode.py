@@ -84,7 +84,7 @@ class Tolerance:
     """How far an event time may lie from its receipt: `retention_s` behind it, `future_s` ahead of it."""
 
     retention_s: int = 30 * 86_400
-    future_s: int = 300
+    future_s: int = 60
 
 
 def digest(payload: bytes) -> int:

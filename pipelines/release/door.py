@@ -114,9 +114,9 @@ class Door:
     def _write_latest(self, handle: DeltaTable, entries: Registry, covered_us: int) -> None:
         period_minutes = self.config.window_s * US // MINUTE_US
         # the open window and enough closed ones that a silent post keeps its last for a while
-        newest_block = max(covered_us, self._newest_us) // MINUTE_US
-        oldest_block = (covered_us or self._newest_us) // MINUTE_US - 3 * period_minutes
-        rows = read_blocks(handle, WINDOWS, range(oldest_block, newest_block + period_minutes))
+        # a post whose clock is ahead may have begun windows that the city has not
+        now_block = (covered_us or self._newest_us) // MINUTE_US
+        rows = read_blocks(handle, WINDOWS, range(now_block - 3 * period_minutes, now_block + 1))
         for product in EXACT:
             frame = newest(self._exact_rows(rows, product, entries, covered_us))
             feeds.write_latest(self.open_folder, product, frame, self._meta(covered_us, frame, self.config.window_s))
