@@ -35,46 +35,51 @@ def minutes(observations: pl.DataFrame, footfall: pl.DataFrame) -> pl.DataFrame:
 def _state(rows: pl.DataFrame) -> pl.DataFrame:
     # sums of floats depend on their order, so the order is fixed: by time, then by the message's digest
     group = ["post_id", "quantity", "window_start"]
-    rows = rows.with_columns(_MINUTE, is_used=pl.col("flag").is_in([1, 2]) & pl.col("value").is_not_null()).sort(
-        "event_time", "digest"
-    )
-    counts = rows.group_by(group, maintain_order=True).agg(
-        value_count=pl.col("is_used").sum(),
-        flagged_count=(~pl.col("is_used")).sum(),
-        last_event_time=pl.col("event_time").last(),
-    )
+    is_used = pl.col("flag").is_in([1, 2]) & pl.col("value").is_not_null()
+    rows = rows.select(
+        "post_id", "quantity", "event_time", "digest", _MINUTE, value=pl.when(is_used).then(pl.col("value"))
+    ).sort("event_time", "digest")
     value, quantity = pl.col("value"), pl.col("quantity")
-    radians = pl.when(quantity.is_in(CIRCULAR)).then(value.radians())
-    plain = pl.when(~quantity.is_in(CIRCULAR)).then(value)
-    step = value.diff()
-    growth = pl.when(step < 0).then(value).otherwise(step).sum()
-    used = (
-        rows.filter("is_used")
-        .with_columns(
-            plain=plain,
-            squares=plain * plain,
-            sine=radians.sin(),
-            cosine=radians.cos(),
-        )
+    is_circular, is_counter = quantity.is_in(CIRCULAR), quantity.is_in(COUNTERS)
+    radians = value.radians()
+    none = pl.lit(None, dtype=pl.Float64)
+    # each kind of quantity has the state that it needs, and null for the rest
+    plain = rows.filter(~is_circular & ~is_counter).with_columns(plain=value, sine=none, cosine=none, step=none)
+    circular = rows.filter(is_circular).with_columns(plain=none, sine=radians.sin(), cosine=radians.cos(), step=none)
+    step = value - value.forward_fill().shift(1).over(group)
+    grown = pl.when(step < 0).then(value).otherwise(step).fill_null(0.0)
+    counters = rows.filter(is_counter).with_columns(
+        plain=value, sine=none, cosine=none, step=pl.when(value.is_not_null()).then(grown)
+    )
+    return (
+        pl.concat([plain, circular, counters])
+        .with_columns(squares=pl.col("plain") * pl.col("plain"))
         .group_by(group, maintain_order=True)
         .agg(
+            value_count=value.count(),
+            flagged_count=value.null_count(),
             value_sum=pl.col("plain").sum(),
             value_sum_squares=pl.col("squares").sum(),
             sin_sum=pl.col("sine").sum(),
             cos_sum=pl.col("cosine").sum(),
             value_min=value.min(),
             value_max=value.max(),
-            first_value=value.first(),
-            last_value=value.last(),
+            first_value=value.first(ignore_nulls=True),
+            last_value=value.last(ignore_nulls=True),
+            increase=pl.col("step").sum(),
+            last_event_time=pl.col("event_time").last(),
         )
-        # a sum over nothing is 0, but a state that a quantity does not have is null
         .with_columns(
-            pl.when(~quantity.is_in(CIRCULAR)).then(pl.col("value_sum", "value_sum_squares")),
-            pl.when(quantity.is_in(CIRCULAR)).then(pl.col("sin_sum", "cos_sum")),
+            _where(~is_circular, "value_sum", "value_sum_squares"),
+            _where(is_circular, "sin_sum", "cos_sum"),
+            _where(is_counter, "increase"),
         )
     )
-    grown = rows.filter(quantity.is_in(COUNTERS) & pl.col("is_used")).group_by(group).agg(increase=growth)
-    return counts.join(used, on=group, how="left").join(grown, on=group, how="left")
+
+
+def _where(is_kind: pl.Expr, *names: str) -> pl.Expr:
+    """A sum over nothing is 0, but the state that a quantity does not have is null."""
+    return pl.when(is_kind & (pl.col("value_count") > 0)).then(pl.col(*names))
 
 
 def flow_minutes(lane_flows: pl.DataFrame) -> pl.DataFrame:
