@@ -55,12 +55,13 @@ def main(argv: list[str]) -> int:
     top = argparse.ArgumentParser(prog="python -m bench.pipeline", description=__doc__)
     top.add_argument("--minutes", type=int, default=200, help="minutes of 400 posts: 200 are about 2 M readings")
     top.add_argument("--rounds", type=int, default=3)
+    top.add_argument("--part", type=int, default=12, help="element-wise Beam gets one in so many segments")
     arguments = top.parse_args(argv)
     logging.getLogger("apache_beam").setLevel(logging.ERROR)
     with tempfile.TemporaryDirectory() as folder:
         layout, segments = make_log(Path(folder) / "log", build(400, 1, detectors=False), arguments.minutes, seed=1)
         setup = Setup(root=layout.root, registry=layout.registry)
-        part = segments[: max(1, len(segments) // 12)]
+        part = segments[: max(1, len(segments) // arguments.part)]
         rates: dict[str, list[float]] = {"beam": [], "polars": [], "elementwise": []}
         readings: dict[str, int] = {}
 

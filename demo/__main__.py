@@ -31,7 +31,7 @@ def main(argv: list[str]) -> int:
     if arguments.verb == "watch":
         return watch.run(config)
     if arguments.verb == "after-broker":
-        wait_for_broker(config)
+        wait_for_broker(config, config.patience_s)
         os.execvp(arguments.command[0], arguments.command)
     return start(config)
 
@@ -60,7 +60,7 @@ Posts begin with 75 minutes of stored readings, as after an outage, so the feeds
     os.execvpe("honcho", ["honcho", "start"], environment)
 
 
-def wait_for_broker(config: Config, patience_s: float = 30.0) -> None:
+def wait_for_broker(config: Config, patience_s: float) -> None:
     """Return when the broker accepts connections. Raises SettingError after `patience_s`."""
     until = time.monotonic() + patience_s
     while time.monotonic() < until:

@@ -11,7 +11,7 @@ from contracts import settings
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """`seconds` is None when a person will stop the demo."""
+    """`seconds` is None when a person will stop the demo; `patience_s` is how long stages wait for the broker."""
 
     root: Path
     mqtt_host: str
@@ -19,6 +19,7 @@ class Config:
     api_host: str
     api_port: int
     seconds: float | None
+    patience_s: float
 
     @property
     def api_url(self) -> str:
@@ -33,6 +34,7 @@ class Config:
             mqtt_port=settings.read(environ, "LAMPLIGHT_MQTT_PORT", 1883, settings.port),
             api_host=environ.get("LAMPLIGHT_API_HOST") or "127.0.0.1",
             api_port=settings.read(environ, "LAMPLIGHT_API_PORT", 8080, settings.port),
+            patience_s=settings.read(environ, "LAMPLIGHT_DEMO_PATIENCE_S", 30.0, settings.positive),
             seconds=seconds or settings.read(environ, "LAMPLIGHT_DEMO_SECONDS", None, settings.positive),
         )
 
