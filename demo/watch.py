@@ -14,7 +14,7 @@ from demo.config import Config
 from demo.freshness import Freshness
 
 SILENT_S = 20
-PATIENCE_S = 60
+
 FIGURES = (("published", "fleet"), ("durable", "ingest"), ("cleaned", "pipelines"), ("quarantined", "pipelines"))
 
 
@@ -96,7 +96,7 @@ def close(config: Config, figures: Figures, freshness: Freshness) -> int:
     layout = Layout(config.root)
     now_us = time.time_ns() // 1000
     complaints = figures.silent()
-    until = time.monotonic() + PATIENCE_S
+    until = time.monotonic() + 2 * config.patience_s
     covered_us = 0
     while time.monotonic() < until:
         # a second more than the moment: a segment is sealed within a quarter of one
@@ -105,7 +105,7 @@ def close(config: Config, figures: Figures, freshness: Freshness) -> int:
             break
         time.sleep(0.2)
     else:
-        complaints.append(f"pipelines did not catch up within {PATIENCE_S} s")
+        complaints.append(f"pipelines did not catch up within {2 * config.patience_s:g} s")
     figures.read()
     freshness.look()
     found = account(layout, now_us)
