@@ -1,5 +1,6 @@
 """The MQTT 5 session of one ingest instance, and which connection of it an acknowledgement belongs to."""
 
+import socket
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -48,6 +49,7 @@ class Link:
             manual_ack=True,
         )
         client.connect_timeout = CONNECT_TIMEOUT_S
+        client.on_socket_open = self._on_socket_open
         client.on_connect = self._on_connect
         client.on_subscribe = self._on_subscribe
         client.on_message = self._on_message
@@ -55,8 +57,8 @@ class Link:
         self._client = client
 
     @property
-    def socket(self) -> Any:
-        """The connection's socket; None while there is no connection."""
+    def connection(self) -> Any:
+        """The socket; None while there is no connection."""
         return self._client.socket()
 
     @property
@@ -116,17 +118,21 @@ class Link:
 
     def close(self, patience_s: float = 2.0) -> None:
         """Send what is left and a DISCONNECT; the session stays at the broker."""
-        if self.socket is None:
+        if self.connection is None:
             return
         self._client.disconnect()
         until = time.monotonic() + patience_s
-        while self.wants_write and self.socket is not None and time.monotonic() < until:
+        while self.wants_write and self.connection is not None and time.monotonic() < until:
             self._client.loop_write()
             time.sleep(0.001)
 
     def _ended(self) -> None:
         self.generation += 1
         self.is_ready = False
+
+    def _on_socket_open(self, _client: Any, _userdata: Any, connection: Any) -> None:
+        # acknowledgements are already in large pieces; held back, they would stop a broker with a small window
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
     def _on_connect(self, _client: Any, _userdata: Any, _flags: Any, code: ReasonCode, _properties: Any) -> None:
         if code.is_failure:

@@ -43,7 +43,7 @@ class Loop:
             _say(f"landing from {self.config.address} in {folder} at offset {self.landing.next_offset}")
             self.progress.begin()
             while not self.stop.is_set:
-                if self.link.socket is None:
+                if self.link.connection is None:
                     self._reopen()
                 else:
                     self.turn()
@@ -55,12 +55,12 @@ class Loop:
     def turn(self) -> None:
         """Wait for the network, the next chore or the wish to stop; then read, commit and thank."""
         link = self.link
-        socket = link.socket
-        writers = [socket] if link.wants_write else []
+        connection = link.connection
+        writers = [connection] if link.wants_write else []
         # bytes that are read but not parsed are work at once; select does not know them
         pause_s = 0.0 if link.is_buffered else self._pause_s()
-        readable, writable, _ = select.select([self.stop, socket], writers, [], pause_s)
-        if link.is_buffered or socket in readable:
+        readable, writable, _ = select.select([self.stop, connection], writers, [], pause_s)
+        if link.is_buffered or connection in readable:
             link.read(BATCH_ROWS, BATCH_BYTES)
             self.commit()
         if writable:
@@ -98,7 +98,7 @@ class Loop:
         while not self.link.is_ready and not self.stop.is_set:
             if time.monotonic() >= until:
                 self.link.drop("it does not answer as an MQTT 5 broker")
-            if self.link.socket is None:
+            if self.link.connection is None:
                 return False
             self.turn()
         return True

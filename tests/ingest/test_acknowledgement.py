@@ -149,7 +149,7 @@ def test_an_exception_in_the_network_loop_ends_it_with_that_error(
     running = loop_in_a_thread(tmp_path / "data", mosquitto.port)
     loop = running.__enter__()
     publish(mosquitto.port, [b"poison"])
-    until(lambda: loop.link.socket is None)
+    until(lambda: loop.link.connection is None)
     with pytest.raises(ZeroDivisionError, match="an error of ours"):
         running.__exit__(None, None, None)
     assert journal.of("puback") == []
