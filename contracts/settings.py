@@ -4,6 +4,7 @@ A wrong setting, a busy port, an unreachable broker or an unwritable folder ends
 what to change, and exit code 2.
 """
 
+import os
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -72,4 +73,8 @@ def run(main: Callable[[list[str]], int]) -> None:
         code = 2
     except KeyboardInterrupt:
         code = 130
+    except BrokenPipeError:
+        # the reader of our output (head, less) has left; the interpreter must not try to flush to it again
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 0
     sys.exit(code)
