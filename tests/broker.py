@@ -8,6 +8,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from ingest import embedded
 
 MOSQUITTO = shutil.which("mosquitto", path=f"{os.environ.get('PATH', '')}{os.pathsep}/usr/sbin")
@@ -54,6 +56,15 @@ def wait_until_listening(port: int, process: "subprocess.Popen[bytes] | None" = 
         else:
             return
     raise RuntimeError(f"nothing listens on port {port} after {patience_s:g} s")
+
+
+def need_mosquitto() -> None:
+    """Skip the test where Mosquitto is missing; in CI, which installs it, fail."""
+    if MOSQUITTO is None:
+        reason = "mosquitto is not installed (Debian: apt install mosquitto)"
+        if os.environ.get("LAMPLIGHT_CI"):
+            pytest.fail(reason)
+        pytest.skip(reason)
 
 
 class Mosquitto:

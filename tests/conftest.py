@@ -5,14 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.broker import MOSQUITTO, Embedded, Mosquitto
+from tests.broker import Embedded, Mosquitto, need_mosquitto
 
 
 @pytest.fixture
 def mosquitto(tmp_path: Path) -> Iterator[Mosquitto]:
     """A running Mosquitto: `.port`, `.stop()`, `.kill()`, `.start()`."""
-    if MOSQUITTO is None:
-        pytest.skip("mosquitto is not installed (Debian: apt install mosquitto)")
+    need_mosquitto()
     with Mosquitto(tmp_path / "mosquitto") as broker:
         yield broker
 

@@ -13,7 +13,7 @@ import msgspec
 import polars as pl
 import pytest
 
-from tests.broker import Mosquitto
+from tests.broker import Mosquitto, need_mosquitto
 from tests.end_to_end.city import City, wait_for
 
 FILE = Path(__file__).parents[1] / "data" / "rawSpeedVol-all_20240406T2127.xml"
@@ -42,10 +42,7 @@ def lanes_of_file() -> Counter[tuple[object, ...]]:
 @pytest.fixture(scope="module")
 def replayed(tmp_path_factory: pytest.TempPathFactory) -> City:
     """The file sent by devices, landed by ingest, cleaned by the pipelines, in the catalogue."""
-    from tests.broker import MOSQUITTO
-
-    if MOSQUITTO is None:
-        pytest.skip("mosquitto is not installed (Debian: apt install mosquitto)")
+    need_mosquitto()
     folder = tmp_path_factory.mktemp("replay")
     with Mosquitto(folder / "mosquitto") as broker:
         city = City(folder / "data", broker.port)
