@@ -8,7 +8,7 @@ import msgspec
 
 from api.files import Files
 from contracts.feeds import latest_path
-from contracts.schemas import PRODUCTS
+from contracts.products import PRODUCTS
 
 
 class FeedHead(msgspec.Struct):

@@ -19,7 +19,7 @@ from api.headers import EveryResponse
 from api.health import freshness
 from api.problems import Problem, http_error, server_error
 from contracts.feeds import ARCHIVE, DISCOVERY, FORMATS, LAMPPOST_FORMATS, MANIFEST, lampposts_path, latest_path
-from contracts.schemas import PRODUCTS
+from contracts.products import PRODUCTS
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 

@@ -10,8 +10,9 @@ import msgspec
 import pyarrow as pa
 
 from contracts import feeds, layout, payloads, topics
+from contracts.products import ATTRIBUTION, LICENCE, PRODUCTS
 from contracts.quantities import QUANTITIES, Aggregation, Flag
-from contracts.schemas import ATTRIBUTION, LICENCE, PRODUCTS, TABLES
+from contracts.schemas import TABLES
 from contracts.streams import STREAMS
 
 _STREAM_STRUCTS: dict[str, tuple[type[msgspec.Struct], ...]] = {

@@ -1,4 +1,4 @@
-"""Arrow schemas of the lake's tables and of the open products: every field with its unit and its meaning.
+"""Arrow schemas of the lake's tables: every field with its unit and its meaning.
 
 `Table.key` tells the rows of one table apart; `Table.time` is the column whose minute is the row's block.
 """
@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 from contracts.payloads import VEHICLE_CLASSES
-from contracts.quantities import Quantity, of_stream
 
 TIMESTAMP = pa.timestamp("us", "UTC")
 
@@ -32,10 +31,10 @@ class Table:
 
 MESSAGE_KEY = ("post_id", "boot_id", "seq", "event_time")
 
-_POST = field("post_id", pa.string(), "", "Lamppost, two letters and four digits (replayed detectors: their own id).")
-_START = field("window_start", TIMESTAMP, "UTC", "Start of the window [start, start + period).")
+POST = field("post_id", pa.string(), "", "Lamppost, two letters and four digits (replayed detectors: their own id).")
+WINDOW_START = field("window_start", TIMESTAMP, "UTC", "Start of the window [start, start + period).")
 _HEAD = [
-    _POST,
+    POST,
     field("boot_id", pa.string(), "", "Boot of the device, 16 hexadecimal digits."),
     field("seq", pa.int64(), "1", "Number of the message in its post, boot and stream, from 0."),
     field("first_seq", pa.int64(), "1", "Lowest seq of this boot and stream that the device still held."),
@@ -203,7 +202,7 @@ MINUTES = Table(
     description="Mergeable state of each post, quantity and minute: weather, air and pedestrians.",
     key=("post_id", "quantity", "window_start"),
     time="window_start",
-    schema=pa.schema([_START, _POST, _QUANTITY, *_STATE]),
+    schema=pa.schema([WINDOW_START, POST, _QUANTITY, *_STATE]),
 )
 
 WINDOWS = Table(
@@ -213,9 +212,9 @@ WINDOWS = Table(
     time="window_start",
     schema=pa.schema(
         [
-            _START,
+            WINDOW_START,
             field("period_s", pa.int32(), "s", "Length of the window."),
-            _POST,
+            POST,
             _QUANTITY,
             field("value", pa.float64(), "as quantity", "Value by the quantity's aggregation method.", True),
             field("expected_count", pa.int64(), "1", "Values that the cadence promises for the whole window."),
@@ -256,7 +255,7 @@ FLOW_MINUTES = Table(
     description="Mergeable traffic state of each post, direction and minute, over its lanes.",
     key=("post_id", "direction", "window_start"),
     time="window_start",
-    schema=pa.schema([_START, _POST, _DIRECTION, *_FLOW_STATE]),
+    schema=pa.schema([WINDOW_START, POST, _DIRECTION, *_FLOW_STATE]),
 )
 
 FLOW_WINDOWS = Table(
@@ -266,9 +265,9 @@ FLOW_WINDOWS = Table(
     time="window_start",
     schema=pa.schema(
         [
-            _START,
+            WINDOW_START,
             field("period_s", pa.int32(), "s", "Length of the window."),
-            _POST,
+            POST,
             _DIRECTION,
             field("flow_veh_h", pa.float64(), "veh/h", "Vehicles per hour over the half-minutes heard.", True),
             field("mean_speed_kmh", pa.float64(), "km/h", "Arithmetic mean speed, weighted by vehicles.", True),
@@ -286,95 +285,3 @@ TABLES = {table.name: table for table in (*READING_TABLES, QUARANTINE, MINUTES, 
 
 WINDOW_S = 300
 FLOW_WINDOW_S = 900
-
-
-@dataclass(frozen=True, kw_only=True)
-class Product:
-    """An open data product: one row per public cell and window."""
-
-    name: str
-    title: str
-    description: str
-    key: tuple[str, ...]
-    period_s: int
-    is_noised: bool
-    schema: pa.Schema
-
-
-_PLACE = [
-    _POST,
-    field("latitude", pa.float64(), "deg", "WGS84 latitude of the post."),
-    field("longitude", pa.float64(), "deg", "WGS84 longitude of the post."),
-]
-_WINDOW = [
-    _START,
-    field("window_end", TIMESTAMP, "UTC", "End of the window; the window is [start, end)."),
-]
-_COMPLETENESS = field("completeness", pa.float64(), "1", "Share of the window's expected readings that is in the row.")
-
-
-def _open_field(quantity: Quantity) -> pa.Field:
-    description = f"{quantity.description} Window value: {quantity.aggregation}."
-    return field(quantity.name, pa.float64(), quantity.unit, description, True)
-
-
-def _exact_product(name: str, title: str, description: str) -> Product:
-    return Product(
-        name=name,
-        title=title,
-        description=description,
-        key=("post_id",),
-        period_s=WINDOW_S,
-        is_noised=False,
-        schema=pa.schema(
-            [
-                *_PLACE,
-                *_WINDOW,
-                field(
-                    "is_provisional", pa.bool_(), "", "The window is still open or its last readings may be on the way."
-                ),
-                field("data_through", TIMESTAMP, "UTC", "Event time of the newest reading in the row."),
-                _COMPLETENESS,
-                *[_open_field(quantity) for quantity in of_stream(name) if quantity.is_open],
-            ]
-        ),
-    )
-
-
-PRODUCTS = {
-    product.name: product
-    for product in (
-        _exact_product(
-            "weather", "Weather at the lampposts", "Exact five-minute values of each post's weather sensors."
-        ),
-        _exact_product("air", "Air quality at the lampposts", "Exact five-minute values of each post's air sensors."),
-        Product(
-            name="traffic",
-            title="Traffic volume at the lampposts",
-            description="Vehicles per post, direction and fifteen minutes, noised; small ones are null.",
-            key=("post_id", "direction"),
-            period_s=FLOW_WINDOW_S,
-            is_noised=True,
-            schema=pa.schema(
-                [
-                    *_PLACE,
-                    field("direction", pa.string(), "", "Direction of travel: direction_id in lampposts."),
-                    field("bearing_deg", pa.int32(), "deg", "Bearing of the direction of travel."),
-                    *_WINDOW,
-                    field("vehicle_count", pa.int64(), "1", "Vehicles plus secret noise; null when suppressed.", True),
-                    field("is_suppressed", pa.bool_(), "", "The noised value is under the publication threshold."),
-                    field("ci95", pa.float64(), "1", "Half-width of the 95 % interval of the noise: 1.96 sigma."),
-                    _COMPLETENESS,
-                    field("is_late_release", pa.bool_(), "", "Released late: readings were waited for."),
-                    field("released_at", TIMESTAMP, "UTC", "When the noise was drawn, once."),
-                ]
-            ),
-        ),
-    )
-}
-
-LICENCE = "https://creativecommons.org/licenses/by/4.0/"
-ATTRIBUTION = (
-    "Lamplight smart lampposts (simulated); sites: Transport Department, districts: Home Affairs Department, "
-    "via DATA.GOV.HK"
-)

@@ -9,7 +9,7 @@ import polars as pl
 import pyarrow as pa
 
 from contracts.registry import Direction, Lamppost, Names, Registry, RegistryFile, Sensor
-from contracts.schemas import PRODUCTS, Product
+from contracts.products import PRODUCTS, Product
 from pipelines.release.feeds import FeedMeta, archive_window, write_discovery, write_lampposts, write_latest
 
 START = datetime(2026, 11, 21, 8, 0, tzinfo=UTC)

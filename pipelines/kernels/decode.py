@@ -39,7 +39,14 @@ from contracts.payloads import (
 )
 from contracts.quantities import of_stream
 from contracts.registry import Registry
-from contracts.schemas import DEVICE_STATUS, DUMPING_EVENTS, FOOTFALL, LANE_FLOWS, OBSERVATIONS, QUARANTINE
+from contracts.schemas import (
+    DEVICE_STATUS,
+    DUMPING_EVENTS,
+    FOOTFALL,
+    LANE_FLOWS,
+    OBSERVATIONS,
+    QUARANTINE,
+)
 from contracts.streams import HALF_MINUTE_S
 from contracts.times import US, to_us
 from contracts.topics import parse_device_topic

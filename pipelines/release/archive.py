@@ -16,7 +16,7 @@ import polars as pl
 
 from contracts.feeds import ARCHIVE, FEED_VERSION, MANIFEST, archive_day, archive_name
 from contracts.layout import write_durably
-from contracts.schemas import ATTRIBUTION, LICENCE, Product
+from contracts.products import ATTRIBUTION, LICENCE, Product
 from contracts.times import isoformat
 from pipelines.release.rendering import FeedMeta, NotPublic, conform, to_parquet
 

@@ -13,8 +13,9 @@ import polars as pl
 from deltalake import DeltaTable
 
 from contracts.feeds import archive_day
+from contracts.products import PRODUCTS, Product
 from contracts.registry import Registry
-from contracts.schemas import FLOW_MINUTES, FLOW_WINDOW_S, PRODUCTS, WINDOWS, Product
+from contracts.schemas import FLOW_MINUTES, FLOW_WINDOW_S, WINDOWS
 from contracts.times import MINUTE_US, US, from_us
 from pipelines.config import Config
 from pipelines.lake import file_bounds, open_table, read_blocks

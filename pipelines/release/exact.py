@@ -5,9 +5,9 @@ from datetime import datetime, timedelta
 
 import polars as pl
 
+from contracts.products import Product
 from contracts.quantities import Quantity, of_stream
 from contracts.registry import Registry
-from contracts.schemas import Product
 from contracts.times import to_us
 
 

@@ -23,8 +23,8 @@ from contracts.feeds import (
     lampposts_path,
     latest_path,
 )
+from contracts.products import ATTRIBUTION, LICENCE, PRODUCTS, Product
 from contracts.registry import Lamppost, Registry
-from contracts.schemas import ATTRIBUTION, LICENCE, PRODUCTS, Product
 from contracts.times import isoformat, to_us
 from pipelines.release.archive import archive_window
 from pipelines.release.rendering import (

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from contracts.feeds import FEED_VERSION
-from contracts.schemas import ATTRIBUTION, LICENCE, Product
+from contracts.products import ATTRIBUTION, LICENCE, Product
 from contracts.times import isoformat
 
 COORDINATE_DECIMALS = 6  # RFC 7946, section 11.2: six decimals are about 0.1 m

@@ -10,8 +10,15 @@ from pathlib import Path
 
 import polars as pl
 
+from contracts.products import PRODUCTS
 from contracts.registry import Lamppost, Registry
-from contracts.schemas import DEVICE_STATUS, FLOW_MINUTES, FLOW_WINDOW_S, FLOW_WINDOWS, LANE_FLOWS, PRODUCTS
+from contracts.schemas import (
+    DEVICE_STATUS,
+    FLOW_MINUTES,
+    FLOW_WINDOW_S,
+    FLOW_WINDOWS,
+    LANE_FLOWS,
+)
 from contracts.streams import HALF_MINUTE_S
 from contracts.times import MINUTE_US, US, from_us
 from pipelines.lake import open_table, read_blocks

@@ -24,7 +24,7 @@ from api import public
 from api.config import Config
 from api.public import public_app
 from contracts.feeds import ARCHIVE, FORMATS, MANIFEST, latest_path
-from contracts.schemas import PRODUCTS
+from contracts.products import PRODUCTS
 from pipelines.release.feeds import write_latest
 from tests.feed_samples import fill, meta, rows
 

@@ -10,8 +10,9 @@ import pytest
 from contracts import payloads
 from contracts.dictionary import markdown
 from contracts.feeds import FORMATS
+from contracts.products import PRODUCTS
 from contracts.quantities import QUANTITIES
-from contracts.schemas import PRODUCTS, TABLES
+from contracts.schemas import TABLES
 from contracts.streams import STREAMS
 
 ROOT = Path(__file__).parents[2]

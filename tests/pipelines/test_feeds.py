@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from contracts.feeds import ARCHIVE, FORMATS, MANIFEST, latest_path
 from contracts.layout import write_durably
-from contracts.schemas import LICENCE, PRODUCTS, Product
+from contracts.products import LICENCE, PRODUCTS, Product
 from contracts.times import isoformat
 from pipelines.release import archive
 from pipelines.release.archive import Drawn

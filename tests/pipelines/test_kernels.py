@@ -13,7 +13,14 @@ from polars.testing import assert_frame_equal
 
 from contracts import payloads
 from contracts.payloads import Reason
-from contracts.schemas import FLOW_MINUTES, LANE_FLOWS, MINUTES, OBSERVATIONS, QUARANTINE, TABLES
+from contracts.schemas import (
+    FLOW_MINUTES,
+    LANE_FLOWS,
+    MINUTES,
+    OBSERVATIONS,
+    QUARANTINE,
+    TABLES,
+)
 from pipelines.kernels.decode import Frames, Tolerance, decode_messages
 from pipelines.kernels.frames import empty
 from pipelines.kernels.minutes import RELEASE_CLAMP_COUNT, flow_minutes, minutes

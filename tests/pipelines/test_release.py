@@ -14,7 +14,7 @@ from polars.testing import assert_frame_equal
 
 from contracts.feeds import ARCHIVE, archive_day
 from contracts.layout import Layout
-from contracts.schemas import PRODUCTS
+from contracts.products import PRODUCTS
 from contracts.times import US, from_us, to_us
 from pipelines import graph
 from pipelines.config import Config
