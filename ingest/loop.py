@@ -16,6 +16,7 @@ BATCH_BYTES = 16 << 20
 HANDSHAKE_S = 10.0
 TEND_S = 1.0
 BACKOFF_S = (0.25, 8.0)
+LASTING_S = 30.0  # a connection that lasts so long begins the backoff anew
 
 
 class Loop:
@@ -28,6 +29,8 @@ class Loop:
         self.stop = stop
         self.progress = Progress(config.layout.progress("ingest"))
         self._tend_at = 0.0
+        self._ready_at = 0.0
+        self._backoff_s = BACKOFF_S[0]
 
     def run(self) -> None:
         """Land until stopped. Raises SettingError when the broker cannot be reached at the start, refuses us, or the
@@ -40,7 +43,7 @@ class Loop:
                     "or change LAMPLIGHT_MQTT_HOST or LAMPLIGHT_MQTT_PORT"
                 )
             folder = self.landing.raw / self.landing.instance
-            _say(f"landing from {self.config.address} in {folder} at offset {self.landing.next_offset}")
+            _say(f"landing from {self.config.address} in {folder} at offset {self.landing.start_offset}")
             self.progress.begin()
             while not self.stop.is_set:
                 if self.link.connection is None:
@@ -101,16 +104,25 @@ class Loop:
             if self.link.connection is None:
                 return False
             self.turn()
+        self._ready_at = time.monotonic()
         return True
 
     def _reopen(self) -> None:
-        """After a loss: again and again, more and more patiently, until it is back or we are stopped."""
+        """After a loss: again and again, more and more patiently, until it is back or we are stopped.
+
+        A connection that did not last counts as an attempt, so that two processes with one session (Mosquitto 2.0.11
+        closes the older without a reason) do not throw each other out hundreds of times a second.
+        """
         self.commit()
         self.landing.seal()
         lost_at = time.monotonic()
-        _say(f"broker {self.config.address} lost ({self.link.failure}); connecting again")
-        pause_s, longest_s = BACKOFF_S
-        while not self.stop.is_set:
+        has_lasted = lost_at - self._ready_at >= LASTING_S
+        if has_lasted:
+            self._backoff_s = BACKOFF_S[0]
+        hint = "" if has_lasted else f"; does another process use the session {self.config.client_id}?"
+        _say(f"broker {self.config.address} lost ({self.link.failure}{hint}); connecting again")
+        while not self.stop.wait(self._backoff_s):
+            self._backoff_s = min(2 * self._backoff_s, BACKOFF_S[1])
             if self._open():
                 if not self.stop.is_set:
                     _say(f"broker {self.config.address} is back after {time.monotonic() - lost_at:.1f} s")
@@ -118,8 +130,6 @@ class Loop:
             self.commit()
             self.landing.seal()
             self._chores()
-            self.stop.wait(pause_s)
-            pause_s = min(2 * pause_s, longest_s)
 
 
 def _say(line: str) -> None:

@@ -75,6 +75,11 @@ class ScriptedBroker:
             content += b"\x32" + _length(len(body)) + body
         self._connection.sendall(content)
 
+    def say(self, content: bytes) -> None:
+        """Send these very bytes."""
+        assert self._connection is not None
+        self._connection.sendall(content)
+
     def hear(self) -> None:
         """Answer what ingest has sent. Each PUBACK must be for the oldest message in flight on this connection."""
         if self._connection is None:

@@ -26,7 +26,6 @@ from ingest.stop import Stop
 from tests.ingest.processes import landed
 from tests.ingest.scripted import Message, ScriptedBroker
 
-
 STOP = Stop()  # never set here: each turn is the test's
 
 
