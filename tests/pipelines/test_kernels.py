@@ -21,10 +21,11 @@ from contracts.schemas import (
     QUARANTINE,
     TABLES,
 )
-from pipelines.kernels.decode import Frames, Tolerance, decode_messages
+from pipelines.kernels.decode import Tolerance, decode_messages
 from pipelines.kernels.frames import empty
 from pipelines.kernels.minutes import RELEASE_CLAMP_COUNT, flow_minutes, minutes
 from pipelines.kernels.rollups import flow_windows, windows
+from pipelines.kernels.rows import Frames
 from pipelines.kernels.unite import unite
 from tests.pipelines.raw_log import BOOT, START, Landed, messages, raw_batch, registry
 
