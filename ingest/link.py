@@ -52,7 +52,7 @@ class Link:
         client.on_socket_open = self._on_socket_open
         client.on_connect = self._on_connect
         client.on_subscribe = self._on_subscribe
-        client.on_message = self._on_message
+        client.on_arrival = self._on_arrival
         client.on_disconnect = self._on_disconnect
         self._client = client
 
@@ -151,21 +151,10 @@ class Link:
             )
         self.is_ready = not refused
 
-    def _on_message(self, _client: Any, _userdata: Any, message: mqtt.MQTTMessage) -> None:
-        # message.topic raises on bytes that are no UTF-8; such a topic is kept, readable, and ends in quarantine
-        topic = message._topic.decode("utf-8", "backslashreplace")
-        payload = bytes(message.payload)
-        self.inbox.append(
-            Arrival(
-                topic,
-                payload,
-                time.time_ns() // 1000,
-                message.retain,
-                self.generation,
-                message.mid,
-                message.qos,
-            )
-        )
+    def _on_arrival(self, name: bytes, payload: bytes, mid: int, qos: int, is_retained: bool) -> None:
+        # a topic that is no UTF-8 is kept, readable, and ends in quarantine
+        topic = name.decode("utf-8", "backslashreplace")
+        self.inbox.append(Arrival(topic, payload, time.time_ns() // 1000, is_retained, self.generation, mid, qos))
         self.inbox_bytes += len(payload)
 
     def _on_disconnect(self, _client: Any, _userdata: Any, _flags: Any, code: ReasonCode, _properties: Any) -> None:

@@ -19,7 +19,7 @@ class Journal:
 
     def __init__(self, patch: pytest.MonkeyPatch):
         self.events: list[tuple[str, Any]] = []
-        fsync, send, arrive = os.fsync, PieceClient._sock_send, Link._on_message
+        fsync, send, arrive = os.fsync, PieceClient._sock_send, Link._on_arrival
 
         def fsynced(descriptor: int) -> None:
             fsync(descriptor)
@@ -35,13 +35,13 @@ class Journal:
                 ]
             return count
 
-        def arrived(link: Link, client: Any, userdata: Any, message: Any) -> None:
-            self.events.append(("arrival", message.mid))
-            arrive(link, client, userdata, message)
+        def arrived(link: Link, topic: bytes, payload: bytes, mid: int, *rest: Any) -> None:
+            self.events.append(("arrival", mid))
+            arrive(link, topic, payload, mid, *rest)
 
         patch.setattr(os, "fsync", fsynced)
         patch.setattr(PieceClient, "_sock_send", sent)
-        patch.setattr(Link, "_on_message", arrived)
+        patch.setattr(Link, "_on_arrival", arrived)
 
     def of(self, kind: str) -> list[Any]:
         return [what for each, what in self.events if each == kind]
@@ -145,7 +145,7 @@ def test_an_exception_in_the_network_loop_ends_it_with_that_error(
         raise ZeroDivisionError("an error of ours")
 
     journal = Journal(monkeypatch)
-    monkeypatch.setattr(Link, "_on_message", broken)
+    monkeypatch.setattr(Link, "_on_arrival", broken)
     running = loop_in_a_thread(tmp_path / "data", mosquitto.port)
     loop = running.__enter__()
     publish(mosquitto.port, [b"poison"])

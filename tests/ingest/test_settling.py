@@ -7,17 +7,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
-from paho.mqtt.enums import CallbackAPIVersion
 
 from contracts.layout import Layout, open_segments, sealed_segments
 from contracts.segments import read_segment, recover
 from ingest import landing as landing_module
 from ingest import loop as loop_module
 from ingest.arrival import Arrival
-from ingest.client import PieceClient
 from ingest.config import Config
 from ingest.landing import Landing, NotDurableError
 from ingest.link import Link
@@ -242,38 +240,3 @@ def test_every_message_is_settled_exactly_once(monkeypatch: pytest.MonkeyPatch) 
             suppress_health_check=list(HealthCheck),
         ),
     )
-
-
-@given(pieces=st.lists(st.integers(1, 400), min_size=1, max_size=60), size=st.integers(0, 700))
-@settings(max_examples=40, deadline=None, derandomize=True)
-def test_packets_cut_anywhere_by_the_network_are_put_together(pieces: list[int], size: int) -> None:
-    """The socket is read in large pieces; where they end must not matter."""
-    content = b"".join(bytes([index % 256]) * (index * 7 % (size + 1)) for index in range(30))
-    client = PieceClient(CallbackAPIVersion.VERSION2)
-    given_pieces = _cut(content, pieces)
-
-    def receive(_self: object, _size: int) -> bytes:
-        if not given_pieces:
-            raise BlockingIOError
-        return given_pieces.pop(0)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("paho.mqtt.client.Client._sock_recv", receive)
-        got = b""
-        for number in range(len(content) + len(pieces) + 1):
-            try:
-                piece = client._sock_recv(1 + number % 97)
-            except BlockingIOError:
-                assert not client.is_buffered
-                break
-            assert 0 < len(piece) <= 1 + number % 97
-            got += piece
-    assert got == content
-
-
-def _cut(content: bytes, sizes: list[int]) -> list[bytes]:
-    pieces, at = [], 0
-    for size in sizes:
-        pieces.append(content[at : at + size])
-        at += size
-    return [piece for piece in [*pieces, content[at:]] if piece]
