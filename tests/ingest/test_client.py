@@ -12,7 +12,6 @@ from paho.mqtt.properties import Properties
 
 from ingest.client import PieceClient
 
-
 # paho refuses a property with a null character, and with it the message; we do not read properties
 TEXT = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=40)
 
