@@ -24,14 +24,17 @@ def main(argv: list[str]) -> int:
     top.add_argument("--seconds", type=settings.positive, help="stop after so long, check, and print a summary")
     verbs = top.add_subparsers(dest="verb")
     verbs.add_parser("watch", help="say how far every stage is (part of the Procfile)")
-    after = verbs.add_parser("after-broker", help="run a command once the broker listens (part of the Procfile)")
-    after.add_argument("command", nargs=argparse.REMAINDER)
+    for verb, event in (("after-broker", "the broker listens"), ("after-ingest", "ingest has subscribed")):
+        after = verbs.add_parser(verb, help=f"run a command once {event} (part of the Procfile)")
+        after.add_argument("command", nargs=argparse.REMAINDER)
     arguments = top.parse_args(argv)
     config = Config.from_environment(os.environ, arguments.seconds)
     if arguments.verb == "watch":
         return watch.run(config)
-    if arguments.verb == "after-broker":
+    if arguments.verb in {"after-broker", "after-ingest"}:
         wait_for_broker(config, config.patience_s)
+        if arguments.verb == "after-ingest":
+            wait_for_ingest(config, config.patience_s)
         os.execvp(arguments.command[0], arguments.command)
     return start(config)
 
@@ -73,6 +76,16 @@ def wait_for_broker(config: Config, patience_s: float) -> None:
     raise SettingError(
         f"no broker at {config.mqtt_host}:{config.mqtt_port} after {patience_s:g} s: change LAMPLIGHT_MQTT_PORT"
     )
+
+
+def wait_for_ingest(config: Config, patience_s: float) -> None:
+    """Return when ingest has subscribed: what is published before that, nobody keeps. The data root began empty, so
+    its progress file is this run's. Raises SettingError after `patience_s`."""
+    until = time.monotonic() + patience_s
+    while not Layout(config.root).progress("ingest").exists():
+        if time.monotonic() >= until:
+            raise SettingError(f"ingest did not subscribe within {patience_s:g} s: look at what it says above")
+        time.sleep(0.1)
 
 
 def _need_free(host: str, port: int, variable: str) -> None:
