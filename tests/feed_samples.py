@@ -8,8 +8,8 @@ from typing import Any
 import polars as pl
 import pyarrow as pa
 
-from contracts.registry import Direction, Lamppost, Names, Registry, RegistryFile, Sensor
 from contracts.products import PRODUCTS, Product
+from contracts.registry import Direction, Lamppost, Names, Registry, RegistryFile, Sensor
 from pipelines.release.feeds import FeedMeta, archive_window, write_discovery, write_lampposts, write_latest
 
 START = datetime(2026, 11, 21, 8, 0, tzinfo=UTC)
