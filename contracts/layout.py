@@ -199,7 +199,7 @@ MAX_SEGMENT_ROWS = 65_536
 
 
 def try_lock(path: Path) -> IO[Any] | None:
-    """Take an instance's lock file; None when a living process holds it. Closing the handle releases it."""
+    """Take a lock file; None when a living process holds it. Closing the handle releases it."""
     import fcntl
 
     path.parent.mkdir(parents=True, exist_ok=True)

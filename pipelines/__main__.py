@@ -5,6 +5,7 @@ import os
 import signal
 
 from contracts import settings
+from contracts.layout import try_lock
 
 
 def main(argv: list[str]) -> int:
@@ -20,10 +21,15 @@ def main(argv: list[str]) -> int:
     config = from_environment(os.environ, arguments)
     settings.writable_folder(config.layout.lake)
     registry(config.registry)
+    # one loop owns the positions: two would store them over each other
+    lock = try_lock(config.layout.lake / "lock")
+    if lock is None:
+        raise settings.SettingError(f"another `pipelines run` works on {config.layout.lake}: change LAMPLIGHT_DATA")
     stop = live.StopFlag()
     signal.signal(signal.SIGTERM, stop.set)
     signal.signal(signal.SIGINT, stop.set)
-    return live.run(config, stop)
+    with lock:
+        return live.run(config, stop)
 
 
 if __name__ == "__main__":

@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from contracts.layout import Layout
+from contracts.layout import Layout, try_lock
+from contracts.registry import save_registry
 from tests.broker import free_port
 from tests.end_to_end.city import ROOT
+from tests.pipelines.raw_log import registry_file
 
 
 def refused(command: str, tmp_path: Path, **variables: str) -> str:
@@ -98,6 +100,16 @@ def test_settings_of_the_pipelines(variable: str, value: str, tmp_path: Path) ->
     line = refused("pipelines run --once", tmp_path, **{variable: value})
     assert variable in line
     assert repr(value) in line
+
+
+def test_a_second_pipeline_loop_on_one_lake(tmp_path: Path) -> None:
+    layout = Layout(tmp_path / "data")
+    save_registry(layout.registry, registry_file())
+    with try_lock(layout.lake / "lock") as lock:  # type: ignore[union-attr]
+        assert lock
+        line = refused("pipelines run --once", tmp_path)
+    assert "another" in line
+    assert "LAMPLIGHT_DATA" in line
 
 
 def test_a_demo_never_clears_a_folder_that_is_not_its_own(tmp_path: Path) -> None:
