@@ -16,6 +16,7 @@ from contracts.feeds import archive_day
 from contracts.products import PRODUCTS, Product
 from contracts.registry import Registry
 from contracts.schemas import FLOW_MINUTES, FLOW_WINDOW_S, WINDOWS
+from contracts.settings import SettingError
 from contracts.times import MINUTE_US, US, from_us
 from pipelines.config import Config
 from pipelines.lake import file_bounds, open_table, read_blocks
@@ -33,7 +34,7 @@ IDLE_S = 5
 NOISE_LOOK_S = 5
 
 
-class LostLedger(Exception):
+class LostLedger(SettingError):
     """A noised window is public but the release store does not know it: drawing again would reveal its count."""
 
 
@@ -68,15 +69,16 @@ class Door:
             self._write_latest(handle, entries, covered_us)
         if is_idle:
             self._idle_us = covered_us + IDLE_S * US
-            self._write_traffic(entries)
+            self._write_traffic()
         self._archive(handle, entries, changed, covered_us)
         if covered_us >= self._noise_us:
             self._noise_us = covered_us + NOISE_LOOK_S * US
             self._release_noised(entries, covered_us)
 
     def _closed_through(self, covered_us: int) -> datetime:
+        """End of the newest window that is closed; 1970 while nothing is covered yet."""
         period_us = self.config.window_s * US
-        return from_us((covered_us - EXACT_GRACE_S * US) // period_us * period_us)
+        return from_us(max(0, covered_us - EXACT_GRACE_S * US) // period_us * period_us)
 
     def _meta(self, covered_us: int, rows: pl.DataFrame, period_s: int) -> feeds.FeedMeta:
         through = rows["data_through"].max() if "data_through" in rows.columns and rows.height else None
@@ -97,18 +99,22 @@ class Door:
         fresh = [(low, high) for path, low, high in files if path not in self._files]
         self._files = {path for path, _, _ in files}
         self._newest_us = max((high for _, _, high in files), default=0)
-        if not fresh:
-            return set()
+        oldest = self._newest_us - REMEMBER_S * US
+        period_us = self.config.window_s * US
         minutes = {
-            start // MINUTE_US for low, high in fresh for start in range(low, high + 1, self.config.window_s * US)
+            start // MINUTE_US
+            for low, high in fresh
+            for start in range(max(low, oldest // period_us * period_us), high + 1, period_us)
         }
+        if not minutes:
+            return set()
         rows = read_blocks(handle, WINDOWS, minutes)
         prints = rows.group_by(pl.col("window_start").dt.epoch("us")).agg(
             pl.struct(pl.exclude("window_start")).hash().sort().implode().hash()
         )
         changed = {start for start, print_ in prints.iter_rows() if self._prints.get(start) != print_}
         self._prints.update(prints.iter_rows())
-        for start in [start for start in self._prints if start < self._newest_us - REMEMBER_S * US]:
+        for start in [start for start in self._prints if start < oldest]:
             del self._prints[start]
         return changed
 
@@ -168,7 +174,7 @@ class Door:
             covered = traffic.coverage(self.config.root, domain, start)
             if covered.total < traffic.MINIMUM_COVERAGE:
                 continue
-            if _is_archived(self.open_folder, traffic.PRODUCT, start):
+            if _archived(self.open_folder, traffic.PRODUCT, start):
                 raise LostLedger(
                     f"traffic window {from_us(start)} is in open/archive but not in {self.config.layout.releases}: "
                     "restore the release store; its noise must never be drawn again"
@@ -178,7 +184,7 @@ class Door:
                 self.noised_windows += 1
             self._drawn.add(start)
             self._publish_noised(entries, start, covered_us)
-        self._write_traffic(entries)
+        self._write_traffic()
 
     def _publish_noised(self, entries: Registry, start: int, covered_us: int) -> None:
         frame = traffic.release_rows(self.store.read(traffic.PRODUCT.name, start), entries)
@@ -186,16 +192,17 @@ class Door:
         if feeds.archive_window(self.open_folder, traffic.PRODUCT, from_us(start), frame, meta):
             self.released += frame.height
 
-    def _write_traffic(self, entries: Registry) -> None:
-        newest_start = self.store.newest(traffic.PRODUCT.name)
-        if newest_start is None:
-            frame = pl.DataFrame(traffic.PRODUCT.schema.empty_table())
-            notes: tuple[str, ...] = ("No window has been released yet.",)
-            closed = None
-        else:
-            frame = traffic.release_rows(self.store.read(traffic.PRODUCT.name, newest_start), entries)
+    def _write_traffic(self) -> None:
+        """The newest drawn window as it was archived: the registry may have changed since."""
+        newest_us = self.store.newest(traffic.PRODUCT.name)
+        frame = pl.DataFrame(traffic.PRODUCT.schema.empty_table())
+        notes: tuple[str, ...] = ("No window has been released yet.",)
+        closed = None
+        if newest_us is not None:
+            (path,) = _archived(self.open_folder, traffic.PRODUCT, newest_us)
+            frame = pl.read_parquet(path, hive_partitioning=False)
             notes = ()
-            closed = from_us(newest_start) + timedelta(seconds=FLOW_WINDOW_S)
+            closed = from_us(newest_us) + timedelta(seconds=FLOW_WINDOW_S)
         meta = feeds.FeedMeta(
             generated_at=from_us(time.time_ns() // 1000),
             data_through=closed,
@@ -207,14 +214,14 @@ class Door:
 
     def _restore(self) -> None:
         """Publish again what was drawn but did not reach the archive before a crash."""
-        missing = [start for start in self._drawn if not _is_archived(self.open_folder, traffic.PRODUCT, start)]
+        missing = [start for start in self._drawn if not _archived(self.open_folder, traffic.PRODUCT, start)]
         if missing:
             entries = registry(self.config.registry)
             for start in sorted(missing):
                 self._publish_noised(entries, start, time.time_ns() // 1000)
 
 
-def _is_archived(open_folder: Path, product: Product, start_us: int) -> bool:
+def _archived(open_folder: Path, product: Product, start_us: int) -> list[Path]:
+    """Archive files of a window; a noised one has one at most."""
     start = from_us(start_us)
-    folder = open_folder / archive_day(product.name, start)
-    return any(folder.glob(f"{start:%Y%m%dT%H%M%SZ}-*.parquet"))
+    return sorted((open_folder / archive_day(product.name, start)).glob(f"{start:%Y%m%dT%H%M%SZ}-*.parquet"))

@@ -141,7 +141,7 @@ def release_rows(release: Release, registry: Registry) -> pl.DataFrame:
         post = registry.at(cell.post_id, release.window_start_us)
         if post is None:
             raise LookupError(f"the registry has lost {cell.post_id}, of which a release at {start} speaks")
-        bearing = next(row.bearing_deg for row in post.directions if row.direction_id == cell.direction)
+        bearings = {row.direction_id: row.bearing_deg for row in post.directions}
         is_suppressed = cell.noised < release.threshold
         rows.append(
             {
@@ -149,7 +149,7 @@ def release_rows(release: Release, registry: Registry) -> pl.DataFrame:
                 "latitude": post.latitude,
                 "longitude": post.longitude,
                 "direction": cell.direction,
-                "bearing_deg": bearing,
+                "bearing_deg": bearings[cell.direction],
                 "window_start": start,
                 "window_end": start + timedelta(seconds=release.period_s),
                 "vehicle_count": None if is_suppressed else cell.noised,

@@ -8,6 +8,7 @@ from collections import Counter
 from datetime import datetime, timedelta
 from pathlib import Path
 
+import msgspec
 import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
@@ -15,6 +16,7 @@ from polars.testing import assert_frame_equal
 from contracts.feeds import ARCHIVE, archive_day
 from contracts.layout import Layout
 from contracts.products import PRODUCTS
+from contracts.registry import RegistryFile, save_registry
 from contracts.times import US, from_us, to_us
 from pipelines import graph
 from pipelines.config import Config
@@ -23,7 +25,7 @@ from pipelines.release import noise, traffic
 from pipelines.release.door import Door, LostLedger
 from pipelines.release.store import Cell, Release, Store
 from pipelines.stages import Setup
-from tests.pipelines.raw_log import POSTS, START, Landed, land, make_root, messages
+from tests.pipelines.raw_log import POSTS, START, Landed, land, make_root, messages, registry_file
 
 TRAFFIC = PRODUCTS["traffic"]
 END = START + timedelta(minutes=15)
@@ -157,6 +159,16 @@ def test_a_lost_store_stops_the_door(city: Layout) -> None:
     city.releases.unlink()
     with pytest.raises(LostLedger):
         Door(config(city.root)).open(at(DUE))
+
+
+def test_a_corrected_registry_changes_no_release(city: Layout) -> None:
+    Door(config(city.root)).open(at(DUE))
+    before = (city.open / "latest" / "traffic.csv").read_bytes()
+    file = registry_file()
+    moved = tuple(msgspec.structs.replace(post, latitude=22.0) for post in file.lampposts)
+    save_registry(city.registry, RegistryFile(version=2, lampposts=moved))
+    Door(config(city.root)).open(at(DUE + timedelta(hours=1)))
+    assert (city.open / "latest" / "traffic.csv").read_bytes() == before
 
 
 def release(noised: int = 60) -> Release:
