@@ -1,6 +1,7 @@
-"""Compaction and vacuum as part of the running system. Closed hours become one sorted file; replaced files go after
+"""Compaction and vacuum as part of the running system. Closed spans become one sorted file; replaced files go after
 minutes (the table's deletedFileRetentionDuration)."""
 
+from collections import Counter
 from pathlib import Path
 
 import polars as pl
@@ -11,38 +12,41 @@ from contracts.schemas import TABLES, Table
 from contracts.times import US, from_us
 from pipelines.lake import file_bounds, open_table
 
-HOUR_US = 3600 * US
-SETTLED_US = 2 * HOUR_US  # an hour is compacted this long after its end: most late readings are in by then
-MANY_FILES = 8
+# (length, age after its end at which a span is compacted), seconds: ten minutes when most stragglers are in, so that a
+# commit has few files to look through; an hour when late readings are in.
+SPANS_S = ((600, 900), (3600, 7200))
+MANY_FILES = 4
 
 
 def compact(root: Path, table: Table, now_us: int) -> int:
-    """Rewrite each settled hour that lies in many files as one, sorted for pruning; the number of hours rewritten.
+    """Rewrite each settled span that lies in many files as one, sorted for pruning; the number of spans rewritten.
 
-    Rows are untouched; a writer that wins a block meanwhile makes this attempt void, and the next one finds the hour
+    Rows are untouched; a writer that wins a block meanwhile makes this attempt void, and the next one finds the span
     again.
     """
-    handle = open_table(root, table.name)
-    counts: dict[int, int] = {}
-    for _, low_us, _ in file_bounds(handle, table):
-        counts[low_us // HOUR_US] = counts.get(low_us // HOUR_US, 0) + 1
     done = 0
-    for hour, files in sorted(counts.items()):
-        if files < MANY_FILES or (hour + 1) * HOUR_US + SETTLED_US > now_us:
-            continue
-        start, end = from_us(hour * HOUR_US), from_us((hour + 1) * HOUR_US)
-        handle = open_table(root, table.name)
-        column = pl.col(table.time)
-        rows = pl.scan_delta(handle).filter((column >= start) & (column < end)).collect()
-        order = list(dict.fromkeys(["post_id" if "post_id" in rows.columns else table.time, table.time, *table.key]))
-        predicate = f"{table.time} >= '{start.isoformat()}' AND {table.time} < '{end.isoformat()}'"
-        content = rows.select(table.schema.names).sort(order).to_arrow().cast(table.schema)
-        try:
-            write_deltalake(handle, content, mode="overwrite", predicate=predicate)
-        except CommitFailedError:
-            return done
-        done += 1
+    for length_s, age_s in SPANS_S:
+        length_us = length_s * US
+        counts = Counter(low_us // length_us for _, low_us, _ in file_bounds(open_table(root, table.name), table))
+        for span, files in sorted(counts.items()):
+            if files >= MANY_FILES and (span + 1) * length_us + age_s * US <= now_us:
+                try:
+                    _rewrite(root, table, span * length_us, (span + 1) * length_us)
+                except CommitFailedError:
+                    return done
+                done += 1
     return done
+
+
+def _rewrite(root: Path, table: Table, start_us: int, end_us: int) -> None:
+    handle = open_table(root, table.name)
+    start, end = from_us(start_us), from_us(end_us)
+    column = pl.col(table.time)
+    rows = pl.scan_delta(handle).filter((column >= start) & (column < end)).select(table.schema.names).collect()
+    order = list(dict.fromkeys(["post_id" if "post_id" in table.key else table.time, table.time, *table.key]))
+    predicate = f"{table.time} >= '{start.isoformat()}' AND {table.time} < '{end.isoformat()}'"
+    content = rows.sort(order).to_arrow().cast(table.schema)
+    write_deltalake(handle, content, mode="overwrite", predicate=predicate)
 
 
 def tidy(root: Path, now_us: int) -> dict[str, int]:

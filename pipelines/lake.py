@@ -58,7 +58,7 @@ def _create(path: Path, table: Table) -> DeltaTable:
             "delta.checkpointInterval": "100",
             # replaced files go after minutes: the grace is the longest query on a published catalogue
             "delta.deletedFileRetentionDuration": "interval 15 minutes",
-            "delta.logRetentionDuration": "interval 1 hours",
+            "delta.logRetentionDuration": "interval 20 minutes",
             "delta.enableExpiredLogCleanup": "true",
         },
     )
