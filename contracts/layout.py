@@ -8,6 +8,7 @@ lake/positions.json                 what the tables contain: next offset per ins
 release/releases.sqlite             noised releases, written once (private)
 open/                               all that the public side may read
 catalog.duckdb                      the analysts' catalogue
+broker/                             the production broker's folder: configuration, access rules, credentials (private)
 """
 
 import json
@@ -52,6 +53,10 @@ class Layout:
     def catalogue(self) -> Path:
         return self.root / "catalog.duckdb"
 
+    @property
+    def broker(self) -> Path:
+        return self.root / "broker"
+
     def progress(self, stage: str) -> Path:
         """Where a running stage (fleet, ingest, pipelines) says how far it is."""
         return self.root / "run" / f"{stage}.json"
@@ -70,11 +75,11 @@ def fsync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def write_durably(path: Path, content: bytes) -> None:
-    """Replace a file as a whole: written aside, fsynced, renamed, the folder fsynced."""
+def write_durably(path: Path, content: bytes, mode: int = 0o666) -> None:
+    """Replace a file as a whole: written aside, fsynced, renamed, the folder fsynced. It never has more than `mode`."""
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with aside.open("wb") as handle:
+    with open(aside, "wb", opener=lambda name, flags: os.open(name, flags, mode)) as handle:
         handle.write(content)
         handle.flush()
         os.fsync(handle.fileno())
