@@ -1,11 +1,16 @@
-"""`python -m ingest run | stdin | broker`."""
+"""`python -m ingest run | stdin | broker | provision | revoke`."""
 
 import os
 import sys
+import time
+from argparse import Namespace
+from functools import partial
 
 from contracts import settings
+from contracts.registry import load_registry
 from contracts.settings import SettingError
 from ingest import embedded, stdin
+from ingest.accounts import Accounts
 from ingest.config import Config, from_environment, parser
 from ingest.landing import Landing
 from ingest.link import Link
@@ -19,6 +24,8 @@ def main(argv: list[str]) -> int:
     """Run one verb; the exit code."""
     arguments = parser().parse_args(argv)
     config = from_environment(os.environ, arguments)
+    if arguments.verb in ("provision", "revoke"):
+        return account(config, arguments)
     stop = Stop().on_signals()
     if arguments.verb == "broker":
         return serve(config, stop)
@@ -26,6 +33,18 @@ def main(argv: list[str]) -> int:
         if arguments.verb == "stdin":
             return stdin.run(sys.stdin.fileno(), landing, stop)
         Loop(config, Link(config), landing, stop).run()
+    return 0
+
+
+def account(config: Config, arguments: Namespace) -> int:
+    """Make credentials or take them away."""
+    registry = partial(load_registry, config.registry or config.layout.registry)
+    accounts = Accounts(config.folder or config.layout.broker, config.mqtt_host, registry, time.time_ns() // 1000)
+    if arguments.verb == "provision":
+        done = accounts.provision(arguments.names, arguments.gateway, arguments.certificate)
+    else:
+        done = accounts.revoke(arguments.names)
+    print(f"lamplight: {done}", file=sys.stderr, flush=True)
     return 0
 
 

@@ -3,10 +3,12 @@
 import argparse
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NoReturn
 
 from contracts import settings
+from contracts.credentials import Credentials
 from contracts.layout import Layout
 
 _INSTANCE = re.compile(r"[A-Za-z0-9_-]{1,64}")
@@ -14,13 +16,19 @@ _INSTANCE = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """`instance` names the raw log that is written and the MQTT session that feeds it: one living process each."""
+    """`instance` names the raw log that is written and the MQTT session that feeds it: one living process each.
+
+    `registry` and `folder` (the production broker's) are None for the places below the data root.
+    """
 
     root: Path
     instance: str
     mqtt_host: str
     mqtt_port: int
     mqtt311_port: int
+    credentials: Credentials = field(default_factory=Credentials)
+    registry: Path | None = None
+    folder: Path | None = None
 
     @property
     def layout(self) -> Layout:
@@ -35,19 +43,37 @@ class Config:
         return f"lamplight-ingest-{self.instance}"
 
 
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise settings.SettingError(f"{self.prog}: {message}")
+
+
 def parser() -> argparse.ArgumentParser:
     """The command line of `python -m ingest`."""
-    top = argparse.ArgumentParser(prog="python -m ingest", description="Make what arrives durable, then thank for it.")
-    verbs = top.add_subparsers(dest="verb", required=True)
+    top = _Parser(prog="python -m ingest", description="Make what arrives durable, then thank for it.")
+    verbs = top.add_subparsers(dest="verb", required=True, parser_class=_Parser)
     run = verbs.add_parser("run", help="land what the broker has, until stopped")
     stdin = verbs.add_parser("stdin", help="land messages given as NDJSON on standard input")
     broker = verbs.add_parser("broker", help="run the embedded broker of the demo (in memory, no passwords)")
-    for verb in (run, stdin):
+    provision = verbs.add_parser("provision", help="make credentials of the production broker")
+    revoke = verbs.add_parser("revoke", help="take credentials of the production broker away")
+    for verb in (run, stdin, provision, revoke):
         verb.add_argument("--data", type=Path, help="data root (LAMPLIGHT_DATA, var)")
+    for verb in (run, stdin):
         verb.add_argument("--instance", help="name of the raw log (LAMPLIGHT_INGEST_INSTANCE, a)")
     for verb in (run, broker):
         verb.add_argument("--mqtt-host", help="(LAMPLIGHT_MQTT_HOST, 127.0.0.1)")
         verb.add_argument("--mqtt-port", help="MQTT 5 (LAMPLIGHT_MQTT_PORT, 1883)")
+    posts = "post id, ingest-INSTANCE or receipts"
+    provision.add_argument("names", nargs="*", metavar="POST", help=posts)
+    provision.add_argument("--gateway", action="append", default=[], metavar="GW0001", help="its posts: the registry's")
+    kind = provision.add_mutually_exclusive_group()
+    kind.add_argument("--password", action="store_true", help="name and password (the default)")
+    kind.add_argument("--certificate", action="store_true", help="client certificate with the name as CN")
+    provision.add_argument("--mqtt-host", help="what clients call the broker (LAMPLIGHT_MQTT_HOST, 127.0.0.1)")
+    revoke.add_argument("names", nargs="+", metavar="POST", help=posts + ", or gateway id")
+    for verb in (provision, revoke):
+        verb.add_argument("--folder", type=Path, help="the broker's folder (broker below the data root)")
     broker.add_argument("--mqtt311-port", help="MQTT 3.1.1 (LAMPLIGHT_MQTT311_PORT, the port after the other)")
     return top
 
@@ -79,4 +105,7 @@ def from_environment(environ: Mapping[str, str], arguments: argparse.Namespace) 
         mqtt_host=given.get("LAMPLIGHT_MQTT_HOST") or "127.0.0.1",
         mqtt_port=port,
         mqtt311_port=settings.read(given, "LAMPLIGHT_MQTT311_PORT", min(port + 1, 65535), settings.port),
+        credentials=Credentials.read(given),
+        registry=settings.read(given, "LAMPLIGHT_REGISTRY", None, Path),
+        folder=getattr(arguments, "folder", None),
     )

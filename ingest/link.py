@@ -49,6 +49,7 @@ class Link:
             manual_ack=True,
         )
         client.connect_timeout = CONNECT_TIMEOUT_S
+        config.credentials.give(client)
         client.on_socket_open = self._on_socket_open
         client.on_connect = self._on_connect
         client.on_subscribe = self._on_subscribe

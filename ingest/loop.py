@@ -4,6 +4,7 @@ import select
 import sys
 import time
 
+from contracts import credentials
 from contracts.settings import SettingError
 from ingest.config import Config
 from ingest.landing import Landing
@@ -40,7 +41,7 @@ class Loop:
             if not self._open():
                 raise SettingError(
                     f"the broker at {self.config.address} cannot be used ({self.link.failure}): start it, "
-                    "or change LAMPLIGHT_MQTT_HOST or LAMPLIGHT_MQTT_PORT"
+                    f"or change LAMPLIGHT_MQTT_HOST, LAMPLIGHT_MQTT_PORT, {credentials.HINT}"
                 )
             folder = self.landing.raw / self.landing.instance
             _say(f"landing from {self.config.address} in {folder} at offset {self.landing.start_offset}")

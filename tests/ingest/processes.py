@@ -6,8 +6,9 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import paho.mqtt.client as mqtt
@@ -43,11 +44,18 @@ def command(*arguments: str, script: str | None = None) -> list[str]:
 class Running:
     """A process of ingest; its standard error is collected."""
 
-    def __init__(self, root: Path, port: int, *arguments: str, script: str | None = None):
+    def __init__(
+        self,
+        root: Path,
+        port: int,
+        *arguments: str,
+        script: str | None = None,
+        variables: Mapping[str, str] = MappingProxyType({}),
+    ):
         self.lines: list[str] = []
         self.process = subprocess.Popen(
             command(*(arguments or ("run",)), script=script),
-            env=environment(root, port),
+            env={**environment(root, port), **variables},
             stderr=subprocess.PIPE,
             text=True,
         )
