@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
+from contracts.credentials import Credentials
 from contracts.layout import Layout
 from contracts.settings import SettingError, data_root, port, positive, read
 from sensors_sim.fleet import MAX_POSTS
@@ -20,6 +21,7 @@ class Config:
     registry: Path
     host: str
     port: int
+    credentials: Credentials
     posts: int | None
     seed: int
     detectors: bool
@@ -124,6 +126,7 @@ def configure(environ: Mapping[str, str], argv: list[str]) -> Config:
         registry=getattr(options, "out", None) or registry,
         host=read(environ, "LAMPLIGHT_MQTT_HOST", "127.0.0.1", str),
         port=read(environ, "LAMPLIGHT_MQTT_PORT", 1883, port),
+        credentials=Credentials.read(environ),
         posts=getattr(options, "posts", None),
         seed=getattr(options, "seed", 1),
         detectors=getattr(options, "detectors", False),

@@ -14,6 +14,7 @@ import paho.mqtt.client as mqtt
 from paho.mqtt.enums import CallbackAPIVersion
 from paho.mqtt.reasoncodes import ReasonCode
 
+from contracts.credentials import HINT, Credentials
 from contracts.settings import SettingError
 from sensors_sim.devices import Message
 
@@ -45,9 +46,12 @@ class _Client(mqtt.Client):
 
 
 class Link:
-    """One connection and its queues. `will` makes topic and payload of the n-th connection's last will."""
+    """One connection and its queues. `will` makes topic and payload of the n-th connection's last will; in the
+    credentials `{name}` stands for the link's name."""
 
-    def __init__(self, name: str, will: Callable[[int], tuple[str, bytes]] | None, window: int):
+    def __init__(
+        self, name: str, will: Callable[[int], tuple[str, bytes]] | None, window: int, credentials: Credentials
+    ):
         self.name = name
         self.live: deque[Message] = deque()
         self.stored: deque[Message] = deque()
@@ -61,6 +65,7 @@ class Link:
         self._will = will
         self.window = window
         self.client = _Client(CallbackAPIVersion.VERSION2, client_id=f"lamplight-{name}", protocol=mqtt.MQTTv5)
+        credentials.of(name).give(self.client)
         self.client.suppress_exceptions = False
         self.client.connect_timeout = _CONNECT_S
         self.client.max_inflight_messages_set(window)
@@ -127,7 +132,7 @@ class Exchange:
     def start(self, now_s: Callable[[], float]) -> None:
         """Connect every link, the first one to its end. Raises SettingError when no broker answers or it refuses."""
         place = f"{self._host}:{self._port}"
-        hint = "start one or change LAMPLIGHT_MQTT_HOST and LAMPLIGHT_MQTT_PORT"
+        hint = f"start one or change LAMPLIGHT_MQTT_HOST, LAMPLIGHT_MQTT_PORT, {HINT}"
         first = self.links[0]
         try:
             first.open(self._host, self._port)

@@ -248,7 +248,7 @@ class Fleet:
         made: dict[str, Link] = {}
         for number, name in enumerate(names):
             if name not in made:
-                made[name] = Link(name, self._will(name, number), self._config.window)
+                made[name] = Link(name, self._will(name, number), self._config.window, self._config.credentials)
         return [made[name] for name in names]
 
     def _will(self, name: str, post: int) -> Callable[[int], tuple[str, bytes]]:

@@ -119,7 +119,7 @@ class Replay:
 def replay(config: Config) -> int:
     """Send everything and wait for the last acknowledgement; the exit code (1 when a signal came before it)."""
     plan = Replay(config, load_registry(config.registry), time.time_ns() // 1000)
-    link = Link(f"replay-{new_boot_id()}", None, config.window)
+    link = Link(f"replay-{new_boot_id()}", None, config.window, config.credentials)
     refused = 0
 
     def acknowledged(message: Message, was_refused: bool) -> None:

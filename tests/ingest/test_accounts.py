@@ -4,6 +4,7 @@ import os
 import stat
 import subprocess
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -88,6 +89,19 @@ def test_twice_is_once(root: Path) -> None:
     assert len(x509.load_pem_x509_crl(revoked["tls/ca.crl"])) == 1
     command(root, "revoke", "KT1000", "CA1000", "TS1000")
     assert content(root) == revoked
+
+
+def test_each_list_of_revoked_certificates_is_later_than_the_last(root: Path) -> None:
+    """Of two lists of one second OpenSSL heeds the one that it read first, and a reloaded broker has read both."""
+    command(root, "provision", "CA1000", "CA1001", "CW1000", "--certificate")
+    made = [x509.load_pem_x509_crl(content(root)["tls/ca.crl"])]
+    for name in ("CA1000", "CA1001", "CW1000"):
+        command(root, "revoke", name)
+        made.append(x509.load_pem_x509_crl(content(root)["tls/ca.crl"]))
+    moments = [each.last_update_utc for each in made]
+    assert moments == sorted(set(moments))
+    assert moments[-1] < datetime.now(UTC)
+    assert [len(each) for each in made] == [0, 1, 2, 3]
 
 
 def test_a_certificate_says_who_and_for_what(root: Path) -> None:

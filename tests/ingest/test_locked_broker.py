@@ -13,6 +13,7 @@ from contracts.topics import config_topic, device_topic, receipt_topic
 from tests.broker import need_mosquitto
 from tests.ingest.locked import NOT_AUTHORIZED, SUCCESS, Client, Locked
 from tests.ingest.processes import Running, payloads, until
+from tests.sensors_sim.listener import Simulator
 
 EVERYTHING = ("#",)
 _NUMBERS = itertools.count()
@@ -280,3 +281,26 @@ def test_ingest_that_is_refused_says_what_to_change(broker: Locked, tmp_path: Pa
     assert len(running.lines) == 1
     assert "Not authorized" in running.lines[0]
     assert "LAMPLIGHT_MQTT_PASSWORD_FILE" in running.lines[0]
+
+
+def test_simulated_gateways_publish_to_a_locked_broker(
+    broker: Locked, ingest: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`{name}` in the settings is each connection's own: eight posts of four gateways."""
+    broker.command("provision", "--certificate", *(f"--gateway=GW000{number}" for number in (1, 3, 5, 7)))
+    broker.reload()
+    for variable, value in variables(broker, "GW0001", broker.certificate_port).items():
+        monkeypatch.setenv(variable, value.replace("GW0001", "{name}"))
+    simulator = Simulator(broker.root, broker.certificate_port)
+    code, _, err = simulator.run("publish", "--posts", "8", "--rate", "50", "--seconds", "1")
+    assert code == 0, err
+    assert simulator.progress()["refused"] == 0
+    posts = {f"{area}{number}" for area in ("CA", "CW", "KT", "TS") for number in (1000, 1001)}
+    until(lambda: len(ingest.got) >= simulator.progress()["published"])
+    assert {topic.split("/")[2] for topic, _ in ingest.got} == posts
+    # a key that does not fit
+    monkeypatch.setenv("LAMPLIGHT_MQTT_KEY", broker.credentials("GW0003").key or "")
+    code, _, err = Simulator(broker.root, broker.certificate_port).run("publish", "--posts", "8", "--seconds", "1")
+    assert code == 2
+    assert err.count("\n") == 1
+    assert "LAMPLIGHT_MQTT_KEY" in err
