@@ -75,11 +75,16 @@ def fsync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def write_durably(path: Path, content: bytes, mode: int = 0o666) -> None:
-    """Replace a file as a whole: written aside, fsynced, renamed, the folder fsynced. It never has more than `mode`."""
+def write_durably(path: Path, content: bytes, mode: int = 0o666, owner: tuple[int, int] | None = None) -> None:
+    """Replace a file as a whole: written aside, fsynced, renamed, the folder fsynced.
+
+    It never has more than `mode`; `owner` (user, group) is for root to give.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     with open(aside, "wb", opener=lambda name, flags: os.open(name, flags, mode)) as handle:
+        if owner is not None:
+            os.fchown(handle.fileno(), *owner)
         handle.write(content)
         handle.flush()
         os.fsync(handle.fileno())

@@ -14,12 +14,13 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from contracts.layout import try_lock, write_durably
+from contracts.layout import try_lock
 from contracts.registry import Registry
 from contracts.settings import SettingError
 from contracts.topics import POST_ID
 from ingest import rules
-from ingest.authority import PUBLIC, Authority
+from ingest.authority import Authority
+from ingest.folder import PUBLIC, store
 from ingest.passwords import Passwords
 
 DEPLOY = Path(__file__).parents[1] / "deploy" / "mosquitto"
@@ -122,7 +123,7 @@ class Accounts:
 
     def _store_rules(self, granted: rules.Rules) -> None:
         patterns = (DEPLOY / "acl").read_text(encoding="utf-8")
-        write_durably(self._folder / "acl", rules.render(patterns, granted).encode(), PUBLIC)
+        store(self._folder / "acl", rules.render(patterns, granted).encode(), PUBLIC)
 
     @contextmanager
     def _open(self) -> Iterator[tuple[Passwords, Authority]]:
@@ -136,9 +137,9 @@ class Accounts:
             with lock:
                 configuration = self._folder / "mosquitto.conf"
                 if not configuration.exists():
-                    write_durably(configuration, (DEPLOY / "mosquitto.conf").read_bytes(), PUBLIC)
+                    store(configuration, (DEPLOY / "mosquitto.conf").read_bytes(), PUBLIC)
                 passwords = Passwords(self._folder / "passwords")
-                passwords.store()
+                passwords.save()
                 yield passwords, Authority(self._folder, self._host)
         except OSError as error:
             raise SettingError(f"{error.filename or self._folder} ({error.strerror}): change --folder") from error

@@ -20,15 +20,13 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from contracts.layout import write_durably
 from contracts.settings import SettingError
+from ingest.folder import PRIVATE, PUBLIC, store
 
 CA_LIFE = timedelta(days=20 * 365)
 DEVICE_LIFE = timedelta(days=5 * 365)
 SERVER_LIFE = timedelta(days=825)
 BACKDATED = timedelta(hours=1)  # for clocks that are behind
-PRIVATE = 0o600
-PUBLIC = 0o644
 
 
 def _name(text: str) -> x509.Name:
@@ -76,9 +74,9 @@ class Authority:
             x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH]), critical=False
         )
         certificate = builder.sign(self._key, hashes.SHA256()).public_bytes(Encoding.PEM)
-        write_durably(credentials / f"{name}.key", _pem(key), PRIVATE)
-        write_durably(credentials / f"{name}.crt", certificate, PRIVATE)
-        write_durably(self._issued / f"{name}.crt", certificate, PRIVATE)
+        store(credentials / f"{name}.key", _pem(key), PRIVATE)
+        store(credentials / f"{name}.crt", certificate, PRIVATE)
+        store(self._issued / f"{name}.crt", certificate, PRIVATE)
 
     def revoke(self, names: Iterable[str]) -> None:
         """Put the certificates of these names on the revocation list."""
@@ -110,8 +108,8 @@ class Authority:
             .add_extension(_usage(is_authority=True), critical=True)
             .sign(key, hashes.SHA256())
         )
-        write_durably(key_path, _pem(key), PRIVATE)
-        write_durably(self._tls / "ca.crt", certificate.public_bytes(Encoding.PEM), PUBLIC)
+        store(key_path, _pem(key), PRIVATE)
+        store(self._tls / "ca.crt", certificate.public_bytes(Encoding.PEM), PUBLIC)
 
     def _make_server(self, host: str) -> None:
         key = ec.generate_private_key(ec.SECP256R1())
@@ -126,9 +124,9 @@ class Authority:
             .add_extension(x509.SubjectAlternativeName(names), critical=False)
             .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
         )
-        write_durably(self._tls / "server.key", _pem(key), PRIVATE)
+        store(self._tls / "server.key", _pem(key), PRIVATE)
         certificate = builder.sign(self._key, hashes.SHA256()).public_bytes(Encoding.PEM)
-        write_durably(self._tls / "server.crt", certificate, PUBLIC)
+        store(self._tls / "server.crt", certificate, PUBLIC)
 
     def _builder(self, name: str, key: ec.EllipticCurvePrivateKey, life: timedelta) -> x509.CertificateBuilder:
         now = datetime.now(UTC)
@@ -157,7 +155,7 @@ class Authority:
             one = x509.RevokedCertificateBuilder().serial_number(serial).revocation_date(since).build()
             builder = builder.add_revoked_certificate(one)
         content = builder.sign(self._key, hashes.SHA256()).public_bytes(Encoding.PEM)
-        write_durably(self._tls / "ca.crl", content, PUBLIC)
+        store(self._tls / "ca.crl", content, PUBLIC)
 
 
 def _usage(is_authority: bool) -> x509.KeyUsage:

@@ -8,9 +8,8 @@ import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
-from contracts.layout import write_durably
 from contracts.settings import SettingError
-from ingest.authority import PRIVATE
+from ingest.folder import PRIVATE, store
 
 _SECRET_BYTES = 32
 
@@ -34,20 +33,20 @@ class Passwords:
         made = {name: secrets.token_urlsafe(_SECRET_BYTES) for name in names}
         hashes = _hashed(made)
         for name, password in made.items():
-            write_durably(credentials / f"{name}.password", f"{password}\n".encode(), PRIVATE)
+            store(credentials / f"{name}.password", f"{password}\n".encode(), PRIVATE)
         self._hashes |= hashes
-        self.store()
+        self.save()
 
     def remove(self, names: Iterable[str]) -> None:
         """Take the passwords of these names away."""
         for name in names:
             del self._hashes[name]
-        self.store()
+        self.save()
 
-    def store(self) -> None:
+    def save(self) -> None:
         """Replace the file; a broker needs one, be it empty."""
         lines = "".join(f"{name}:{self._hashes[name]}\n" for name in sorted(self._hashes))
-        write_durably(self._path, lines.encode(), PRIVATE)
+        store(self._path, lines.encode(), PRIVATE)
 
 
 def _hashed(passwords: dict[str, str]) -> dict[str, str]:

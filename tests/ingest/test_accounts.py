@@ -56,6 +56,19 @@ def test_what_is_secret_is_for_its_owner_only(root: Path) -> None:
         assert stat.S_IMODE((folder / inner).stat().st_mode) == 0o700, inner
 
 
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can give files away")
+def test_what_root_changes_the_broker_can_still_read(root: Path) -> None:
+    need_mosquitto()
+    command(root, "provision", "KT1000", "KT1001")
+    command(root, "provision", "--certificate", "CA1000")
+    folder = Layout(root).broker
+    for path in (folder, *folder.rglob("*")):
+        os.chown(path, 54321, 54321)
+    command(root, "revoke", "KT1000", "CA1000")
+    command(root, "provision", "KT1000")
+    assert {(path.stat().st_uid, path.stat().st_gid) for path in folder.rglob("*")} == {(54321, 54321)}
+
+
 def test_secrets_are_not_said(root: Path, capfd: pytest.CaptureFixture[str]) -> None:
     need_mosquitto()
     command(root, "provision", "KT1000")
