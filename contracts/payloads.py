@@ -63,7 +63,8 @@ class ClassCounts(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, gc=F
 class Lane(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, omit_defaults=True, gc=False):
     """One lane's summary of a half-minute.
 
-    `mean_speed_kmh` and `speed_sd_kmh` are arithmetic over the n passages with a speed (the sd divides by n, so that
+    `speed_count` is n, the passages with a speed; without it all of `vehicle_count` had one.
+    `mean_speed_kmh` and `speed_sd_kmh` are arithmetic over the n passages (the sd divides by n, so that
     n (mean^2 + sd^2) is the sum of squares), `inverse_speed_sum_h_km` is the sum of 1/v over them (space-mean speed =
     n / sum), `release_speed_sum` is the integer sum of (clamp(round(v), lo, hi) - centre) with lo, hi and centre of
     the registry; a passage without a speed adds 0 to it. `is_valid` is the detector's own word (online).
@@ -73,6 +74,7 @@ class Lane(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, omit_defaul
     direction: Name
     vehicle_count: Count
     class_counts: ClassCounts | None = None
+    speed_count: Count | None = None
     mean_speed_kmh: float | None = None
     speed_sd_kmh: float | None = None
     inverse_speed_sum_h_km: float | None = None

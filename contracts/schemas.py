@@ -87,6 +87,7 @@ LANE_FLOWS = Table(
             field("direction", pa.string(), "", "Direction of travel: direction_id of the registry."),
             field("vehicle_count", pa.int32(), "1", "Vehicles that passed."),
             *_CLASSES,
+            field("speed_count", pa.int32(), "1", "Passages that the speeds stand for; null: all of them.", True),
             field("mean_speed_kmh", pa.float64(), "km/h", "Arithmetic mean of spot speeds.", True),
             field("speed_sd_kmh", pa.float64(), "km/h", "Standard deviation of spot speeds.", True),
             field("inverse_speed_sum_h_km", pa.float64(), "h/km", "Sum of 1/v over the passages with a speed.", True),

@@ -81,6 +81,7 @@ def _traffic(city: City, posts: Ints, time_us: Ints) -> list[Fields]:
                 direction=direction,
                 vehicle_count=vehicles,
                 class_counts=counts,
+                speed_count=speeds,
                 mean_speed_kmh=mean if speeds else None,
                 speed_sd_kmh=sd if speeds else None,
                 inverse_speed_sum_h_km=inverse,

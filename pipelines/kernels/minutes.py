@@ -94,8 +94,10 @@ def flow_minutes(lane_flows: pl.DataFrame) -> pl.DataFrame:
     good = pl.col("flag").is_in([1, 2])
     count = pl.col("vehicle_count").cast(pl.Int64)
     speed, inverse = pl.col("mean_speed_kmh"), pl.col("inverse_speed_sum_h_km")
-    with_speed = good & (count > 0) & speed.is_not_null()
-    with_inverse = good & (count > 0) & inverse.is_not_null()
+    # a passage may be counted without a speed: the speeds stand for so many
+    speeds = pl.coalesce("speed_count", "vehicle_count").cast(pl.Int64)
+    with_speed = good & (speeds > 0) & speed.is_not_null()
+    with_inverse = good & (speeds > 0) & inverse.is_not_null()
     with_share = good & (pl.col("occupancy_pct") >= 0).fill_null(value=False)
     released = pl.col("is_valid") & pl.col("is_first")
     # the placeholder speed of an empty lane has weight 0 by its count
@@ -106,10 +108,10 @@ def flow_minutes(lane_flows: pl.DataFrame) -> pl.DataFrame:
             flagged_count=(~good).sum(),
             vehicle_count=count.filter(good).sum(),
             **{name: _sum_or_null(pl.col(name).filter(good)) for name in CLASS_COLUMNS},
-            speed_count=count.filter(with_speed).sum(),
-            speed_sum_kmh=(speed * count).filter(with_speed).sum(),
+            speed_count=speeds.filter(with_speed).sum(),
+            speed_sum_kmh=(speed * speeds).filter(with_speed).sum(),
             inverse_speed_sum_h_km=inverse.filter(with_inverse).sum(),
-            inverse_speed_count=count.filter(with_inverse).sum(),
+            inverse_speed_count=speeds.filter(with_inverse).sum(),
             occupancy_sum_pct=pl.col("occupancy_pct").filter(with_share).sum(),
             occupancy_count=with_share.sum(),
             release_count=count.clip(0, RELEASE_CLAMP_COUNT).filter(released).sum(),

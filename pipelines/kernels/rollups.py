@@ -14,7 +14,11 @@ from pipelines.kernels.minutes import CLASS_COLUMNS, COUNTERS
 
 # A counter's growth is counted from the last value of at most this long before; after a longer silence the rain of
 # the gap belongs to no window that could name it.
-COUNTER_CONTEXT_S = 600
+COUNTER_GAP_S = 600
+# What is a jump is judged by the value before it, so the minutes that a window's growth starts from need theirs too.
+COUNTER_CONTEXT_S = 2 * COUNTER_GAP_S
+# WMO/TD-1236 (Zahumensky 2004): at most 40 mm of rain in a minute. A counter that jumps by more has not counted.
+GREATEST_GROWTH_PER_MINUTE = 40.0
 
 _RULES = pl.DataFrame(
     {
@@ -85,16 +89,35 @@ def windows(minutes: pl.DataFrame, period_s: int) -> pl.DataFrame:
     )
 
 
-def _growth(rows: pl.DataFrame) -> pl.DataFrame:
-    """Counters' minutes, in order of time, with `growth`: from the last minute that had a value to each one's end."""
+def _growth(minutes: pl.DataFrame) -> pl.DataFrame:
+    """Counters' minutes, in order of time, with `growth`: from the last minute that had a value to each one's end.
+
+    A minute that jumps up by more than can fall is taken as without a value, so that the way back is no restart; a
+    jump that stays adds nothing.
+    """
+    steps = _steps(minutes)
+    is_jump = (pl.col("growth") > pl.col("limit")).fill_null(value=False)
+    state = ["first_value", "last_value", "increase"]
+    calm = steps.with_columns(
+        pl.when(~is_jump).then(pl.col(*state)), value_count=pl.when(~is_jump).then("value_count").otherwise(0)
+    ).drop("growth", "limit")
+    again = _steps(calm)
+    return again.with_columns(growth=pl.when(pl.col("growth") > pl.col("limit")).then(0.0).otherwise("growth"))
+
+
+def _steps(rows: pl.DataFrame) -> pl.DataFrame:
+    """Adds `growth` and the most that it can be, `limit`, to counters' minutes."""
     group = ["post_id", "quantity"]
     used = pl.col("value_count") > 0
     before = pl.when(used).then(pl.col("last_value")).forward_fill().shift(1).over(group)
     seen = pl.when(used).then(pl.col("window_start")).forward_fill().shift(1).over(group)
-    is_near = (pl.col("window_start") - seen).dt.total_seconds() <= COUNTER_CONTEXT_S
+    is_near = (pl.col("window_start") - seen).dt.total_seconds() <= COUNTER_GAP_S
     step = pl.col("first_value") - before
     across = pl.when(is_near).then(pl.when(step < 0).then(pl.col("first_value")).otherwise(step)).fill_null(0.0)
-    return rows.with_columns(growth=pl.when(used).then(pl.col("increase") + across))
+    gap = pl.when(is_near).then((pl.col("window_start") - seen).dt.total_minutes()).otherwise(0) + 1
+    return rows.with_columns(
+        growth=pl.when(used).then(pl.col("increase") + across), limit=gap * GREATEST_GROWTH_PER_MINUTE
+    )
 
 
 def flow_windows(flow_minutes: pl.DataFrame, period_s: int) -> pl.DataFrame:

@@ -260,3 +260,40 @@ def test_no_rows_give_no_rows() -> None:
     assert flow_windows(empty(FLOW_MINUTES), 900).is_empty()
     assert flow_minutes(empty(LANE_FLOWS)).is_empty()
     assert unite(empty(QUARANTINE), empty(QUARANTINE), QUARANTINE).is_empty()
+
+
+@pytest.mark.parametrize(
+    ("levels", "growth"),
+    [
+        ([10.0, 10.2, 4010.0, 10.4, 10.6], 0.6),  # a spike is not rain, and the way back is no restart
+        ([10.0, 10.2, 4010.0, 4010.2, 4010.4], 0.4),  # a jump that stays adds nothing, its rain does
+        ([10.0, 10.2, 0.4, 0.6], 0.8),  # a restart counts from zero
+        ([10.0, 49.0], 39.0),  # a cloudburst is rain
+    ],
+)
+def test_counters_take_no_impossible_jump_for_rain(levels: list[float], growth: float) -> None:
+    rows = [
+        Landed(
+            "lamplight/v1/KT1001/weather",
+            weather(START + timedelta(minutes=minute), rain_mm=level),
+            START + timedelta(minutes=minute),
+        )
+        for minute, level in enumerate(levels)
+    ]
+    merged = windows(minutes(decoded(rows)["observations"], empty(TABLES["footfall"])), 900)
+    assert merged["value"].item() == pytest.approx(growth)
+
+
+def test_speeds_stand_for_the_passages_that_had_one() -> None:
+    """The harmonic mean is never above the arithmetic one; 4 of 5 passages had a speed."""
+    seen = [30.0, 40.0, 50.0, 60.0]
+    summary = lane(
+        count=5,
+        speed_count=4,
+        mean_speed_kmh=sum(seen) / 4,
+        inverse_speed_sum_h_km=sum(1 / speed for speed in seen),
+    )
+    window = flow_windows(flow_minutes(one(traffic(summary), "traffic")["lane_flows"]), 900).row(0, named=True)
+    assert window["mean_speed_kmh"] == pytest.approx(45.0)
+    assert window["space_mean_speed_kmh"] == pytest.approx(4 / sum(1 / speed for speed in seen))
+    assert window["vehicle_count"] == 5

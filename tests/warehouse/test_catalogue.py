@@ -197,10 +197,12 @@ def test_lampposts_are_those_valid_now(lake: tuple[Path, dict[str, int]]) -> Non
 @pytest.mark.parametrize("seed", range(3))
 def test_an_hour_is_merged_as_the_pipeline_merges_windows(tmp_path: Path, seed: int, zone: str) -> None:
     minutes = some_minutes(seed)
-    store(tmp_path, {"minutes": write(tmp_path, TABLES["minutes"], minutes)})
-    publish(config_of(tmp_path))
     frame = pl.from_arrow(minutes)
     assert isinstance(frame, pl.DataFrame)
+    fives = rollups.windows(frame, 300).to_arrow().cast(TABLES["windows"].schema)
+    written = {"minutes": minutes, "windows": fives}
+    store(tmp_path, {name: write(tmp_path, TABLES[name], rows) for name, rows in written.items()})
+    publish(config_of(tmp_path))
     key = ["post_id", "quantity", "window_start"]
     wanted = rollups.windows(frame, 3600).sort(key)
     with duckdb.connect(str(Layout(tmp_path).catalogue), read_only=True) as connection:

@@ -4,24 +4,11 @@
 -- Columns: windows
 -- Column value_mean [as quantity]: Mean of the values used, whatever the quantity's method; null when circular.
 -- Column increase [as quantity]: Growth of a counter, from the last value before the hour; resets add.
-WITH counters AS (
-    SELECT post_id, quantity, window_start, first_value, last_value, increase,
-        lag(last_value) OVER earlier AS before_value,
-        lag(window_start) OVER earlier AS before_start
-    FROM lake.minutes
-    WHERE value_count > 0
-        AND quantity IN (SELECT quantity FROM main.quantities WHERE aggregation = 'counter difference')
-    WINDOW earlier AS (PARTITION BY post_id, quantity ORDER BY window_start)
-),
--- a fall means a restart from zero; growth over a silence of more than ten minutes belongs to no hour
-growth AS (
-    SELECT post_id, quantity, time_bucket(INTERVAL 1 HOUR, window_start) AS hour,
-        sum(increase + CASE
-            WHEN before_start IS NULL OR window_start - before_start > INTERVAL 600 SECONDS THEN 0
-            WHEN first_value < before_value THEN first_value
-            ELSE first_value - before_value
-        END) AS increase
-    FROM counters
+WITH growth AS (
+    -- what a counter grew by adds up: the five-minute windows know restarts and impossible jumps
+    SELECT post_id, quantity, time_bucket(INTERVAL 1 HOUR, window_start) AS hour, sum(increase) AS increase
+    FROM lake.windows
+    WHERE quantity IN (SELECT quantity FROM main.quantities WHERE aggregation = 'counter difference')
     GROUP BY ALL
 ),
 merged AS (

@@ -5,7 +5,7 @@
 SELECT
     post_id, boot_id, seq, first_seq, event_time, period_s, lane_index, lane, direction,
     vehicle_count, motorcycle_count, private_car_count, taxi_count, light_goods_count,
-    heavy_goods_count, bus_count, other_count, mean_speed_kmh, speed_sd_kmh, inverse_speed_sum_h_km,
+    heavy_goods_count, bus_count, other_count, speed_count, mean_speed_kmh, speed_sd_kmh, inverse_speed_sum_h_km,
     occupancy_pct, is_valid, release_speed_sum, flag, received_time, digest
 FROM lake.lane_flows
 WHERE NOT is_conflicting
