@@ -103,6 +103,7 @@ def _empty(root: Path) -> None:
     if root.exists() and any(root.iterdir()):
         if not mark.exists():
             raise SettingError(f"folder {root} holds files that no demo made: change LAMPLIGHT_DATA or move them away")
+        print(f"lamplight: the data of the demo before, in {root}, is cleared (LAMPLIGHT_DATA=FOLDER keeps it)")
         shutil.rmtree(root)
     settings.writable_folder(root)
     mark.touch()

@@ -12,10 +12,14 @@ from contracts.segments import read_segment
 
 @dataclass(frozen=True, kw_only=True)
 class Account:
-    """Distinct messages that landed before a moment; of them those that no table holds, and rows that stand twice."""
+    """Distinct messages that landed before a moment = readings + quarantined + missing; rows that stand twice; and
+    the copies that landed besides (duplicates, resends)."""
 
     landed: int
+    readings: int
+    quarantined: int
     missing: int
+    copies: int
     doubled: int
 
 
@@ -23,16 +27,27 @@ def account(layout: Layout, before_us: int) -> Account:
     """Every message that was received before `before_us` (microseconds) by its digest, against readings and
     quarantine. The lake must cover that moment."""
     landed: set[int] = set()
+    rows_landed = 0
     for instance in instances(layout.raw):
         for segment in sealed_segments(layout.raw, instance):
             rows = pl.DataFrame(read_segment(segment.path(layout.raw)))
             for payload in rows.filter(pl.col("received_time").dt.epoch("us") < before_us)["payload"]:
+                rows_landed += 1
                 landed.add(int.from_bytes(blake2b(payload, digest_size=8).digest(), "big", signed=True))
-    held: set[int] = set()
+    held: dict[bool, set[int]] = {True: set(), False: set()}
     doubled = 0
     for table in (*READING_TABLES, QUARANTINE):
         identity = list(dict.fromkeys([*table.key, "digest"]))
         frame = pl.scan_delta(str(layout.table(table.name))).select(identity).collect()
-        held.update(frame["digest"].unique())
+        held[table.is_reading].update(frame["digest"].unique())
         doubled += frame.height - frame.n_unique()
-    return Account(landed=len(landed), missing=len(landed - held), doubled=doubled)
+    readings = landed & held[True]
+    quarantined = (landed & held[False]) - readings
+    return Account(
+        landed=len(landed),
+        readings=len(readings),
+        quarantined=len(quarantined),
+        missing=len(landed) - len(readings) - len(quarantined),
+        copies=rows_landed - len(landed),
+        doubled=doubled,
+    )

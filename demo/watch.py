@@ -9,13 +9,20 @@ import httpx
 
 from contracts.layout import Layout, Positions, read_progress
 from contracts.times import US
-from demo.account import account
+from demo.account import Account, account
 from demo.config import Config
 from demo.freshness import Freshness
 
 SILENT_S = 20
 
 FIGURES = (("published", "fleet"), ("durable", "ingest"), ("cleaned", "pipelines"), ("quarantined", "pipelines"))
+MEANING = {
+    "published": "messages that the broker took from the devices",
+    "durable": "messages on disk, copies included",
+    "cleaned": "of them readings, copies included",
+    "quarantined": "of them refused, with a reason",
+    "released": "rows in the open archive",
+}
 
 
 @dataclass
@@ -78,6 +85,7 @@ def run(config: Config) -> int:
                     freshness.look()
                     time.sleep(max(0.0, second + 1 - time.monotonic()))
         if is_stopped:
+            print(summary(figures, freshness, None), flush=True)
             return 0
         return close(config, figures, freshness)
 
@@ -120,7 +128,7 @@ def close(config: Config, figures: Figures, freshness: Freshness) -> int:
             complaints.append(f"the {name} feed has no rows")
     if time.time_ns() // 1000 - freshness.generated_us > SILENT_S * US:
         complaints.append(f"the open feeds were not written for {SILENT_S} s")
-    print(summary(figures, freshness, found.landed, found.missing, found.doubled), flush=True)
+    print(summary(figures, freshness, found), flush=True)
     for complaint in complaints:
         print(f"NOT WELL: {complaint}", flush=True)
     if not complaints:
@@ -128,11 +136,15 @@ def close(config: Config, figures: Figures, freshness: Freshness) -> int:
     return 1 if complaints else 0
 
 
-def summary(figures: Figures, freshness: Freshness, landed: int, missing: int, doubled: int) -> str:
-    """The closing figures."""
-    rows = [f"{name:<22}{value:>12,}" for name, value in figures.values.items()]
-    rows.append(f"{'noised windows':<22}{figures.noised_windows:>12,}")
-    rows.append(f"{'distinct messages':<22}{landed:>12,}   missing {missing}, doubled {doubled}")
+def summary(figures: Figures, freshness: Freshness, found: Account | None) -> str:
+    """The closing figures: what the stages counted, and the account of distinct messages where one was made."""
+    rows = [f"{name:<22}{value:>12,}   {MEANING[name]}" for name, value in figures.values.items()]
+    rows.append(f"{'noised windows':<22}{figures.noised_windows:>12,}   of traffic, drawn once")
+    if found is not None:
+        rows.append(
+            f"{'distinct messages':<22}{found.landed:>12,}   = {found.readings:,} readings + {found.quarantined:,} "
+            f"quarantined; missing {found.missing}, doubled {found.doubled}; {found.copies:,} copies besides"
+        )
     for title, last_s in (("freshness, all", float("inf")), ("freshness, last 30 s", 30.0)):
         ages = freshness.percentiles(last_s)
         rows.append(

@@ -19,7 +19,7 @@ def _parser() -> argparse.ArgumentParser:
     published.add_argument("--follow", action="store_true", help="and again whenever the lake changes")
     asked = verbs.add_parser("sql", help="answer a SELECT")
     asked.add_argument("query")
-    asked.add_argument("--format", choices=FORMATS, default="table")
+    asked.add_argument("--format", choices=FORMATS, help="default: as the name of --out ends, else a table")
     asked.add_argument("--out", type=Path, help="file to write instead of standard output")
     listed = verbs.add_parser("views", help="list views and tables with their meaning")
     listed.add_argument("name", nargs="?", help="a view, to list its columns with theirs")
@@ -38,7 +38,9 @@ def main(argv: list[str]) -> int:
             done = publish(config)
             print(f"{config.layout.catalogue}: {len(done.positions.versions)} tables, {done.file_count} files")
     elif options.verb == "sql":
-        answer(config.layout.catalogue, options.query, options.format, options.out)
+        ending = options.out.suffix.removeprefix(".").lower() if options.out else ""
+        form = options.format or (ending if ending in FORMATS else "table")
+        answer(config.layout.catalogue, options.query, form, options.out)
     elif options.name:
         for column, kind, comment in describe_columns(config.layout.catalogue, options.name):
             print(f"{column:24} {kind:26} {comment}")

@@ -29,7 +29,8 @@ def open_catalogue(path: Path) -> duckdb.DuckDBPyConnection:
         connection = duckdb.connect(str(path), read_only=True)
     except duckdb.Error as error:
         raise SettingError(f"catalogue {path} cannot be opened: {_line(error)}") from error
-    connection.execute("SET TimeZone = 'UTC'")
+    # nothing is fetched from anywhere at run time: a question about a URL fails at once and says why
+    connection.execute("SET TimeZone = 'UTC'; SET autoinstall_known_extensions = false")
     return connection
 
 
@@ -50,6 +51,8 @@ def answer(path: Path, text: str, form: str, out: Path | None) -> None:
     with open_catalogue(path) as connection:
         try:
             statements = connection.extract_statements(text)
+            if not statements:
+                raise SettingError("the query is empty: give one SELECT")
             if len(statements) != 1 or statements[0].type not in _READING:
                 raise SettingError("the catalogue is read-only: give exactly one SELECT")
             query = statements[0].query.strip().rstrip(";")

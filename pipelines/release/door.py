@@ -20,7 +20,7 @@ from contracts.settings import SettingError
 from contracts.times import MINUTE_US, US, from_us
 from pipelines.config import Config
 from pipelines.lake import file_bounds, open_table, read_blocks
-from pipelines.release import feeds, traffic
+from pipelines.release import feeds, noise, traffic
 from pipelines.release.exact import newest, product_rows
 from pipelines.release.store import Store
 from pipelines.stages import registry
@@ -31,6 +31,10 @@ SETTLE_S = 20  # a window that changes after its close waits for quiet before it
 PATIENCE_S = 90  # but not longer than this
 REMEMBER_S = 86_400
 IDLE_S = 5
+NOISE_NOTE = (
+    f"vehicle_count is the count plus secret discrete Gaussian noise, sigma {noise.SIGMA}, drawn once; a noised value "
+    f"under {noise.THRESHOLD} is null and is_suppressed."
+)
 NOISE_LOOK_S = 5
 
 
@@ -201,7 +205,7 @@ class Door:
         if newest_us is not None:
             (path,) = _archived(self.open_folder, traffic.PRODUCT, newest_us)
             frame = pl.read_parquet(path, hive_partitioning=False)
-            notes = ()
+            notes = (NOISE_NOTE,)
             closed = from_us(newest_us) + timedelta(seconds=FLOW_WINDOW_S)
         meta = feeds.FeedMeta(
             generated_at=from_us(time.time_ns() // 1000),

@@ -40,7 +40,7 @@ class FeedMeta:
 
 
 def conform(product: Product, rows: pl.DataFrame) -> pl.DataFrame:
-    """The rows in the product's column order and types, sorted by window and cell, coordinates rounded.
+    """The rows in the product's column order and types, sorted by cell, coordinates rounded.
 
     Raises NotPublic for a column too many or too few, a null where none may be, or a number that is not finite.
     """
@@ -53,7 +53,7 @@ def conform(product: Product, rows: pl.DataFrame) -> pl.DataFrame:
     frame = rows.select(
         pl.col(name).cast(kind).round(COORDINATE_DECIMALS) if name in _COORDINATES else pl.col(name).cast(kind)
         for name, kind in types.schema.items()
-    ).sort(["window_start", *product.key])
+    ).sort([*product.key, "window_start"])
     required = [field.name for field in product.schema if not field.nullable]
     floats = [name for name, kind in frame.schema.items() if kind.is_float()]
     faults = frame.select(

@@ -78,3 +78,10 @@ def test_duplicates_leave_no_second_row(city: City) -> None:
     values = pl.read_delta(str(city.layout.table("observations")))
     assert not values["is_conflicting"].any()
     assert not values.select("post_id", "stream", "boot_id", "seq", "quantity").is_duplicated().any()
+
+
+def test_a_harmonic_mean_is_never_above_the_arithmetic_one(city: City) -> None:
+    """Space-mean and mean speed of what the devices really sent; they round sums to six decimals."""
+    flows = pl.read_delta(str(city.layout.table("flow_windows"))).filter(pl.col("speed_count") > 0)
+    assert flows.height > 100
+    assert (flows["space_mean_speed_kmh"] <= flows["mean_speed_kmh"] + 0.02).all()

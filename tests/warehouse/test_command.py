@@ -50,6 +50,13 @@ def test_the_same_answer_in_every_format(root: Path, tmp_path: Path) -> None:
         assert [float(row["plausible_low"]) for row in found] == [QUANTITIES[name].low for name in names]
 
 
+def test_a_file_is_written_as_its_name_ends(root: Path, tmp_path: Path) -> None:
+    for ending in ("csv", "json", "parquet"):
+        out = tmp_path / f"answer.{ending}"
+        call(root, "sql", QUERY, "--out", str(out))
+        assert out.read_bytes() == call(root, "sql", QUERY, "--format", ending).stdout
+
+
 def test_times_are_utc_with_a_z(root: Path) -> None:
     query = "SELECT valid_from FROM lamppost_entries LIMIT 1"
     assert b"\n2026-01-01T00:00:00.000000Z\n" in call(root, "sql", query, "--format", "csv").stdout
@@ -75,7 +82,7 @@ def test_an_answer_to_a_file_is_whole_or_absent(root: Path, tmp_path: Path) -> N
         ("SELEC 1", "syntax error"),
         ("SELECT nix FROM minutes", "nix"),
         ("SELECT * FROM nix", "nix"),
-        ("", "exactly one"),
+        ("", "the query is empty"),
         ("SELECT 1; SELECT 2", "exactly one"),
         ("DROP VIEW minutes", "read-only"),
         ("CREATE TABLE t AS SELECT 1", "read-only"),
