@@ -72,7 +72,14 @@ class City:
     def progress(self, stage: str) -> dict[str, int]:
         return read_progress(self.layout.progress(stage))
 
+    def __enter__(self) -> "City":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
     def close(self) -> None:
+        """Kill whatever still runs."""
         for process in list(self.running):
             self.kill(process)
 

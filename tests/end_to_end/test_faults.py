@@ -28,8 +28,7 @@ def city(tmp_path_factory: pytest.TempPathFactory) -> City:
     """An hour of forty faulty posts, landed and cleaned."""
     need_mosquitto()
     folder = tmp_path_factory.mktemp("faults")
-    with Mosquitto(folder / "mosquitto") as broker:
-        city = City(folder / "data", broker.port)
+    with Mosquitto(folder / "mosquitto") as broker, City(folder / "data", broker.port) as city:
         city.run("sensors_sim", "fleet", "--posts", "40")
         ingest = city.start("ingest", "run")
         wait_for("ingest to subscribe", lambda: "durable" in city.progress("ingest"))
@@ -38,7 +37,6 @@ def city(tmp_path_factory: pytest.TempPathFactory) -> City:
         wait_for("all messages to land", lambda: city.landed() >= published)
         assert city.stop(ingest) == 0
         city.run("pipelines", "run", "--once", "--no-release")
-        city.close()
     return city
 
 

@@ -44,8 +44,7 @@ def replayed(tmp_path_factory: pytest.TempPathFactory) -> City:
     """The file sent by devices, landed by ingest, cleaned by the pipelines, in the catalogue."""
     need_mosquitto()
     folder = tmp_path_factory.mktemp("replay")
-    with Mosquitto(folder / "mosquitto") as broker:
-        city = City(folder / "data", broker.port)
+    with Mosquitto(folder / "mosquitto") as broker, City(folder / "data", broker.port) as city:
         city.run("sensors_sim", "fleet", "--posts", "40", "--detectors")
         ingest = city.start("ingest", "run")
         wait_for("ingest to subscribe", lambda: "durable" in city.progress("ingest"))
@@ -55,7 +54,6 @@ def replayed(tmp_path_factory: pytest.TempPathFactory) -> City:
         assert city.stop(ingest) == 0
         city.run("pipelines", "run", "--once")
         city.run("warehouse", "publish")
-        city.close()
     return city
 
 
