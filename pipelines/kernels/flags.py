@@ -6,34 +6,25 @@ A value is never removed: it keeps its row and says what is wrong with it.
 import polars as pl
 
 from contracts.payloads import SENTINEL
-from contracts.quantities import QUANTITIES, Flag
-
-_RANGES = pl.DataFrame(
-    {
-        "quantity": list(QUANTITIES),
-        "low": [float(row.low) for row in QUANTITIES.values()],
-        "high": [float(row.high) for row in QUANTITIES.values()],
-    }
-)
+from contracts.quantities import QUANTITIES, Flag, Quantity
 
 
-def flag_observations(frame: pl.DataFrame) -> pl.DataFrame:
-    """Adds `flag` to rows of (quantity, value): 9 for a sentinel (its value becomes null), 4 outside the range."""
+def flag_values(quantity: Quantity) -> pl.Expr:
+    """`flag` of a quantity's column `value`: 9 for a sentinel, 4 outside the plausible range."""
     value = pl.col("value")
-    sentinel = value == SENTINEL
-    outside = (value < pl.col("low")) | (value > pl.col("high"))
-    return (
-        frame.join(_RANGES, on="quantity", how="left", maintain_order="left")
-        .with_columns(
-            flag=pl.when(sentinel)
-            .then(pl.lit(Flag.MISSING))
-            .when(outside)
-            .then(pl.lit(Flag.FAIL))
-            .otherwise(pl.lit(Flag.GOOD)),
-            value=pl.when(sentinel).then(None).otherwise(value),
-        )
-        .drop("low", "high")
+    flag = (
+        pl.when(value == SENTINEL)
+        .then(pl.lit(Flag.MISSING))
+        .when(~value.is_between(quantity.low, quantity.high))
+        .then(pl.lit(Flag.FAIL))
+        .otherwise(pl.lit(Flag.GOOD))
     )
+    return flag.cast(pl.Int8).alias("flag")
+
+
+def without_sentinel() -> pl.Expr:
+    """`value` with null in place of the sentinel: no value was measured."""
+    return pl.when(pl.col("value") != SENTINEL).then(pl.col("value")).alias("value")
 
 
 def flag_lanes(frame: pl.DataFrame) -> pl.DataFrame:

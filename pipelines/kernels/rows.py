@@ -23,7 +23,7 @@ from contracts.payloads import (
 from contracts.quantities import of_stream
 from contracts.schemas import DEVICE_STATUS, DUMPING_EVENTS, FOOTFALL, LANE_FLOWS, OBSERVATIONS, QUARANTINE
 from contracts.streams import HALF_MINUTE_S
-from pipelines.kernels.flags import flag_footfall, flag_lanes, flag_observations
+from pipelines.kernels.flags import flag_footfall, flag_lanes, flag_values, without_sentinel
 from pipelines.kernels.frames import conform
 
 Frames = dict[str, pl.DataFrame]
@@ -32,22 +32,8 @@ Row = tuple[Any, ...]
 _HEAD_FIELDS = len(Message.__struct_fields__)
 _NO_CLASSES = (None,) * len(VEHICLE_CLASSES)
 _ORIGIN = ("post_id", "boot_id", "seq", "first_seq", "event_time", "received_time", "digest")
-_LANE_COLUMNS = (
-    *_ORIGIN,
-    "lane_index",
-    "lane",
-    "direction",
-    "vehicle_count",
-    *(f"{name}_count" for name in VEHICLE_CLASSES),
-    "speed_count",
-    "mean_speed_kmh",
-    "speed_sd_kmh",
-    "inverse_speed_sum_h_km",
-    "occupancy_pct",
-    "is_valid",
-    "release_speed_sum",
-    "is_repeated",
-)
+# a lane's own fields stand in the order of its payload
+_LANE_COLUMNS = (*_ORIGIN, "lane_index", "is_repeated", *Lane.__struct_fields__)
 _STATUS_COLUMNS = (
     *_ORIGIN,
     "kind",
@@ -72,30 +58,8 @@ def _append_lanes(rows: dict[str, list[Row]], origin: Row, payload: Traffic) -> 
     named: set[tuple[str, str]] = set()
     for index, lane in enumerate(payload.lanes):
         place = (lane.direction, lane.lane)
-        out.append((*origin, index, *_lane(lane), place in named))
+        out.append((*origin, index, place in named, *msgspec.structs.astuple(lane)))
         named.add(place)
-
-
-def _lane(lane: Lane) -> Row:
-    counts = lane.class_counts
-    classes: Row = _NO_CLASSES if counts is None else _class_counts(counts)
-    return (
-        lane.lane,
-        lane.direction,
-        lane.vehicle_count,
-        *classes,
-        lane.speed_count,
-        lane.mean_speed_kmh,
-        lane.speed_sd_kmh,
-        lane.inverse_speed_sum_h_km,
-        lane.occupancy_pct,
-        lane.is_valid,
-        lane.release_speed_sum,
-    )
-
-
-def _class_counts(counts: ClassCounts) -> Row:
-    return tuple(msgspec.structs.astuple(counts))
 
 
 def _append_footfall(rows: dict[str, list[Row]], origin: Row, payload: Pedestrian) -> None:
@@ -130,6 +94,10 @@ APPEND: dict[str, Callable[[dict[str, list[Row]], Row, Any], None]] = {
 }
 
 
+def _class_counts(counts: ClassCounts) -> Row:
+    return tuple(msgspec.structs.astuple(counts))
+
+
 def _columns(names: Iterable[str], rows: list[Row]) -> dict[str, list[Any]]:
     return dict(zip(names, map(list, zip(*rows, strict=True)), strict=True))
 
@@ -139,9 +107,12 @@ def to_frames(rows: dict[str, list[Row]]) -> Frames:
     frames: Frames = {}
     values = [_observations(stream, rows[stream]) for stream in ("weather", "air") if stream in rows]
     if values:
-        frames[OBSERVATIONS.name] = conform(flag_observations(pl.concat(values)), OBSERVATIONS)
+        frames[OBSERVATIONS.name] = conform(pl.concat(values), OBSERVATIONS)
     if lanes := rows.get("lane_flows"):
-        frame = pl.DataFrame(_columns(_LANE_COLUMNS, lanes), schema_overrides=_overrides(LANE_FLOWS, _LANE_COLUMNS))
+        columns = _columns(_LANE_COLUMNS, lanes)
+        counts = [_NO_CLASSES if found is None else _class_counts(found) for found in columns.pop("class_counts")]
+        columns |= _columns([f"{name}_count" for name in VEHICLE_CLASSES], counts)
+        frame = pl.DataFrame(columns, schema_overrides=_overrides(LANE_FLOWS, columns))
         frame = frame.with_columns(period_s=pl.lit(HALF_MINUTE_S))
         frames[LANE_FLOWS.name] = conform(flag_lanes(frame), LANE_FLOWS)
     if crossings := rows.get("footfall"):
@@ -175,14 +146,19 @@ def _overrides(table: Any, names: Iterable[str]) -> dict[str, Any]:
 
 def _observations(stream: str, rows: list[Row]) -> pl.DataFrame:
     """Wide rows of one stream to one row per value; "////" becomes the numeric sentinel."""
-    names = [quantity.name for quantity in of_stream(stream)]
-    columns = _columns((*_ORIGIN, *names), rows)
+    quantities = of_stream(stream)
+    columns = _columns((*_ORIGIN, *(quantity.name for quantity in quantities)), rows)
     origin = pl.DataFrame({name: columns[name] for name in _ORIGIN})
     parts = []
-    for name in names:
-        values = pl.Series(
-            "value", [SENTINEL if type(value) is str else value for value in columns[name]], dtype=pl.Float64
+    for quantity in quantities:
+        values = [SENTINEL if type(value) is str else value for value in columns[quantity.name]]
+        part = origin.with_columns(pl.Series("value", values, dtype=pl.Float64)).filter(pl.col("value").is_not_null())
+        parts.append(
+            part.with_columns(
+                flag_values(quantity),
+                without_sentinel(),
+                quantity=pl.lit(quantity.name),
+                stream=pl.lit(stream),
+            )
         )
-        part = origin.with_columns(values, quantity=pl.lit(name), stream=pl.lit(stream))
-        parts.append(part.filter(pl.col("value").is_not_null()))
     return pl.concat(parts)
