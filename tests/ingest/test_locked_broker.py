@@ -134,6 +134,7 @@ def test_ingest_hears_what_devices_send_and_says_nothing(broker: Locked, ingest:
 def test_ingest_may_share_its_subscription(broker: Locked, tester: Client) -> None:
     with broker.client("ingest-test", topics=("$share/ingest/lamplight/v1/#",)) as ingest:
         say(tester, device_topic("KT1000", "air"), ingest)
+        assert heard(ingest) == {device_topic("KT1000", "air")}
 
 
 def test_receipts_writes_receipts_and_hears_nothing(broker: Locked, tester: Client) -> None:
