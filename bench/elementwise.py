@@ -16,13 +16,13 @@ from apache_beam.runners.portability.fn_api_runner.fn_runner import FnApiRunner
 from deltalake import write_deltalake
 
 from contracts.layout import Segment
-from contracts.payloads import Air, Lane, Pedestrian, Reading, Traffic, Weather, Will, decode
+from contracts.payloads import Air, Lane, Pedestrian, Reading, Traffic, Weather, Will, decode, digest
 from contracts.quantities import QUANTITIES, Aggregation, of_stream
 from contracts.registry import Registry, load_registry
 from contracts.schemas import FLOW_WINDOW_S, WINDOW_S
 from contracts.segments import read_segment
 from contracts.times import MINUTE_US, US
-from pipelines.kernels.decode import Tolerance, digest, judge
+from pipelines.kernels.decode import Tolerance, judge
 
 Row = dict[str, Any]
 Pair = tuple[tuple[Any, ...], Row]

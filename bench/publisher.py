@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from struct import pack
 
+from paho.mqtt.properties import VariableByteIntegers
+
 from contracts import payloads
 from contracts.topics import device_topic
 
@@ -77,7 +79,7 @@ def _connect(port: int, post_id: str, count: int) -> _Post:
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     clean_start, keepalive_s = 2, 120
     body = _text(b"MQTT") + bytes([5, clean_start]) + pack("!H", keepalive_s) + b"\0" + _text(post_id.encode())
-    connection.sendall(b"\x10" + _length(len(body)) + body)
+    connection.sendall(b"\x10" + variable_length(len(body)) + body)
     connection.recv(256)
     topic = _text(device_topic(post_id, "weather").encode())
     return _Post(connection, [_packet(topic, number) for number in range(count)])
@@ -101,18 +103,13 @@ def _packet(topic: bytes, seq: int) -> bytes:
     )
     no_properties = b"\0"
     body = topic + pack("!H", seq % 65_535 + 1) + no_properties + payloads.encode(message)
-    return b"\x32" + _length(len(body)) + body
+    return b"\x32" + variable_length(len(body)) + body
 
 
 def _text(content: bytes) -> bytes:
     return pack("!H", len(content)) + content
 
 
-def _length(number: int) -> bytes:
-    """MQTT's variable byte integer."""
-    content = b""
-    while True:
-        number, low = number >> 7, number & 127
-        content += bytes([low | 128 if number else low])
-        if not number:
-            return content
+def variable_length(number: int) -> bytes:
+    """MQTT's variable byte integer, as paho writes it."""
+    return bytes(VariableByteIntegers.encode(number))  # type: ignore[no-untyped-call]

@@ -4,13 +4,13 @@ Data, changed without a release: one JSON file, replaced as a whole, in which ev
 span [valid_from, valid_to). The pipeline reads it again when the file changes.
 """
 
-import os
 from datetime import date, datetime
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 import msgspec
 
+from contracts.layout import write_durably
 from contracts.settings import SettingError
 from contracts.times import to_us
 
@@ -147,11 +147,5 @@ def load_registry(path: Path) -> Registry:
 
 
 def save_registry(path: Path, file: RegistryFile) -> None:
-    """Replace the registry file as a whole: written aside, fsynced, renamed."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_suffix(".tmp")
-    with aside.open("wb") as handle:
-        handle.write(msgspec.json.format(msgspec.json.encode(file), indent=1))
-        handle.flush()
-        os.fsync(handle.fileno())
-    aside.replace(path)
+    """Replace the registry file as a whole, durably."""
+    write_durably(path, msgspec.json.format(msgspec.json.encode(file), indent=1))

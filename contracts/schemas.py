@@ -28,6 +28,11 @@ class Table:
     schema: pa.Schema
     is_reading: bool = False
 
+    @property
+    def identity(self) -> tuple[str, ...]:
+        """Columns that tell all rows apart, the conflicting copies of readings included."""
+        return (*self.key, "digest") if self.is_reading else self.key
+
 
 MESSAGE_KEY = ("post_id", "boot_id", "seq", "event_time")
 
@@ -43,7 +48,7 @@ _HEAD = [
 _TAIL = [
     field("flag", pa.int8(), "", "QARTOD flag: 1 good, 2 not evaluated, 3 suspect, 4 fail, 9 missing."),
     field("received_time", TIMESTAMP, "UTC", "Receipt of the message; the least among equal copies."),
-    field("digest", pa.int64(), "", "First 8 bytes of the payload's BLAKE2b-64, as a signed integer."),
+    field("digest", pa.int64(), "", "BLAKE2b with 8 bytes of the payload, as a signed integer."),
     field("is_conflicting", pa.bool_(), "", "Another message with this key and a lesser digest exists: do not use."),
 ]
 _PERIOD = field("period_s", pa.int16(), "s", "Length of the period that starts at event_time.")
@@ -168,7 +173,7 @@ QUARANTINE = Table(
         [
             field("topic", pa.string(), "", "Topic of the message."),
             field("payload", pa.binary(), "", "The bytes as they arrived."),
-            field("digest", pa.int64(), "", "First 8 bytes of the payload's BLAKE2b-64, as a signed integer."),
+            field("digest", pa.int64(), "", "BLAKE2b with 8 bytes of the payload, as a signed integer."),
             field("received_time", TIMESTAMP, "UTC", "Receipt of the message."),
             field("reason", pa.string(), "", "Reason code of contracts.payloads.Reason."),
             field("detail", pa.string(), "", "What the decoder found."),

@@ -1,11 +1,11 @@
 """Was anything that ingest acknowledged lost? Compares the raw log with the lake, message by message."""
 
 from dataclasses import dataclass
-from hashlib import blake2b
 
 import polars as pl
 
 from contracts.layout import Layout, instances, sealed_segments
+from contracts.payloads import digest
 from contracts.schemas import QUARANTINE, READING_TABLES
 from contracts.segments import read_segment
 
@@ -33,12 +33,11 @@ def account(layout: Layout, before_us: int) -> Account:
             rows = pl.DataFrame(read_segment(segment.path(layout.raw)))
             for payload in rows.filter(pl.col("received_time").dt.epoch("us") < before_us)["payload"]:
                 rows_landed += 1
-                landed.add(int.from_bytes(blake2b(payload, digest_size=8).digest(), "big", signed=True))
+                landed.add(digest(payload))
     held: dict[bool, set[int]] = {True: set(), False: set()}
     doubled = 0
     for table in (*READING_TABLES, QUARANTINE):
-        identity = list(dict.fromkeys([*table.key, "digest"]))
-        frame = pl.scan_delta(str(layout.table(table.name))).select(identity).collect()
+        frame = pl.scan_delta(str(layout.table(table.name))).select(table.identity).collect()
         held[table.is_reading].update(frame["digest"].unique())
         doubled += frame.height - frame.n_unique()
     readings = landed & held[True]

@@ -118,12 +118,11 @@ def replace_blocks(
     predicate = " OR ".join(
         f"({table.time} >= '{start.isoformat()}' AND {table.time} < '{end.isoformat()}')" for start, end in spans
     )
-    order = list(dict.fromkeys([*table.key, *(("digest",) if table.is_reading else ())]))
     for _ in range(_RETRIES):
         handle = open_table(root, table.name)
         existing = read_blocks(handle, table, blocks)
         wanted = recompute(existing)
-        if wanted.height == existing.height and wanted.sort(order).equals(existing.sort(order)):
+        if wanted.height == existing.height and wanted.sort(table.identity).equals(existing.sort(table.identity)):
             return False
         try:
             # by time, so that statistics of row groups prune; compaction sorts by post

@@ -133,8 +133,7 @@ def make_windows(setup: Setup, name: str, blocks: set[int]) -> set[int]:
     def recompute(_: pl.DataFrame) -> pl.DataFrame:
         rows = _read(setup, TABLES[name], inside)
         merged = (rollups.windows if name == MINUTES.name else rollups.flow_windows)(rows, period_s)
-        wanted = merged.filter((pl.col("window_start").dt.epoch("us") // MINUTE_US).is_in(list(starts)))
-        return wanted
+        return merged.filter((pl.col("window_start").dt.epoch("us") // MINUTE_US).is_in(list(starts)))
 
     replace_blocks(setup.root, table, starts, recompute)
     return starts

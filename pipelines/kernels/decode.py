@@ -6,7 +6,6 @@ split of the raw log into segments gives the same rows.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from hashlib import blake2b
 from typing import Any
 
 import msgspec
@@ -25,6 +24,7 @@ from contracts.payloads import (
     Traffic,
     Will,
     decode,
+    digest,
     is_empty,
 )
 from contracts.registry import Registry
@@ -39,11 +39,6 @@ class Tolerance:
 
     retention_s: int = 30 * 86_400
     future_s: int = 60
-
-
-def digest(payload: bytes) -> int:
-    """BLAKE2b with 8 bytes of the payload, as a signed integer."""
-    return int.from_bytes(blake2b(payload, digest_size=8).digest(), "big", signed=True)
 
 
 def judge(

@@ -19,8 +19,7 @@ def message_key(table: Table) -> list[str]:
 
 def unite(existing: pl.DataFrame, new: pl.DataFrame, table: Table) -> pl.DataFrame:
     """The union of two sets of rows of one table, in no order. Blocks may be mixed."""
-    identity = list(dict.fromkeys([*table.key, "digest"]))
-    rows = pl.concat([existing, new]).sort("received_time").unique(subset=identity, keep="first")
+    rows = pl.concat([existing, new]).sort("received_time").unique(subset=table.identity, keep="first")
     if table.is_reading:
         least = pl.col("digest").min().over(message_key(table))
         rows = rows.with_columns(is_conflicting=pl.col("digest") != least)

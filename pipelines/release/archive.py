@@ -18,7 +18,7 @@ from contracts.feeds import ARCHIVE, FEED_VERSION, MANIFEST, archive_day, archiv
 from contracts.layout import write_durably
 from contracts.products import ATTRIBUTION, LICENCE, Product
 from contracts.times import isoformat
-from pipelines.release.rendering import FeedMeta, NotPublic, conform, to_parquet
+from pipelines.release.rendering import FeedMeta, NotPublic, conform, named, to_parquet
 
 
 class Drawn(Exception):
@@ -139,11 +139,7 @@ def archive_window(
 
 def _head(product: Product, start: str, end: str, period_s: int) -> dict[str, str | int | bool]:
     return {
-        "product": product.name,
-        "title": product.title,
-        "description": product.description,
-        "licence": LICENCE,
-        "attribution": ATTRIBUTION,
+        **named(product),
         "window_start": start,
         "window_end": end,
         "period_s": period_s,

@@ -9,7 +9,6 @@ import opendp.prelude as dp
 
 SIGMA = 14.15
 THRESHOLD = 57
-CI95 = round(1.96 * SIGMA, 1)
 
 
 def draw(counts: list[int], sigma: float = SIGMA) -> tuple[list[int], float]:

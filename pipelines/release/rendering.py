@@ -81,14 +81,21 @@ def _said(moment: datetime | None) -> str | None:
     return None if moment is None else isoformat(moment)
 
 
-def about(product: Product, meta: FeedMeta) -> dict[str, Any]:
-    """The metadata that stands at the top of JSON and GeoJSON and in the schema of Parquet."""
+def named(product: Product) -> dict[str, str]:
+    """What a product's feeds and archive files begin with."""
     return {
         "product": product.name,
         "title": product.title,
         "description": product.description,
         "licence": LICENCE,
         "attribution": ATTRIBUTION,
+    }
+
+
+def about(product: Product, meta: FeedMeta) -> dict[str, Any]:
+    """The metadata that stands at the top of JSON and GeoJSON and in the schema of Parquet."""
+    return {
+        **named(product),
         "generated_at": isoformat(meta.generated_at),
         "data_through": _said(meta.data_through),
         "closed_through": _said(meta.closed_through),

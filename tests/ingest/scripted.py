@@ -9,6 +9,8 @@ from collections import deque
 from dataclasses import dataclass, field
 from struct import pack
 
+from bench.publisher import variable_length
+
 CONNACK = b"\x20\x03\x00\x00\x00"
 SUBSCRIBE, PUBACK, CONNECT, DISCONNECT = 0x82, 0x40, 0x10, 0xE0
 
@@ -72,7 +74,7 @@ class ScriptedBroker:
             self._mid = self._mid % 65_535 + 1
             self.in_flight[self._mid] = message
             body = pack("!H", len(message.topic)) + message.topic + pack("!H", self._mid) + b"\0" + message.payload
-            content += b"\x32" + _length(len(body)) + body
+            content += b"\x32" + variable_length(len(body)) + body
         self._connection.sendall(content)
 
     def say(self, content: bytes) -> None:
@@ -110,12 +112,3 @@ class ScriptedBroker:
             self.acknowledgements.append(message)
         else:
             assert kind == DISCONNECT
-
-
-def _length(number: int) -> bytes:
-    content = b""
-    while True:
-        number, low = number >> 7, number & 127
-        content += bytes([low | 128 if number else low])
-        if not number:
-            return content

@@ -21,6 +21,7 @@ from contracts.schemas import (
     QUARANTINE,
     TABLES,
 )
+from pipelines.kernels import decode
 from pipelines.kernels.decode import Tolerance, decode_messages
 from pipelines.kernels.frames import empty
 from pipelines.kernels.minutes import RELEASE_CLAMP_COUNT, flow_minutes, minutes
@@ -149,15 +150,30 @@ def test_uniting_is_a_set_union(name: str) -> None:
     ]
     broken = [Landed(row.topic, row.payload[:-9], row.received) for row in random.sample(landed, 20)]
     everything = landed + again + other + broken
-    order = list(dict.fromkeys([*table.key, "digest"]))
-    whole = unite(empty(table), decoded(everything)[name], table).sort(order)
+    whole = unite(empty(table), decoded(everything)[name], table).sort(table.identity)
     for _ in range(5):
         random.shuffle(everything)
         cut = random.randint(0, len(everything))
         a, b = (decoded(part).get(name, empty(table)) for part in (everything[:cut], everything[cut:]))
         left, right = unite(empty(table), a, table), unite(empty(table), b, table)
         for mine, theirs in ((left, right), (right, left), (whole, left), (whole, whole)):
-            assert_frame_equal(unite(mine, theirs, table).sort(order), whole)
+            assert_frame_equal(unite(mine, theirs, table).sort(table.identity), whole)
+
+
+def test_the_short_way_to_a_reading_decides_as_the_long_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    random, landed = Random(8), messages(19, minutes=5)
+    for row in random.sample(landed, 60):
+        payload = bytearray(row.payload)
+        payload[random.randrange(len(payload))] = random.randrange(256)
+        shift = timedelta(seconds=random.choice((0, -40, -90, 40 * 86_400)))
+        landed.append(Landed(row.topic, bytes(payload), row.received + shift))
+    landed += [Landed(row.topic.replace("KT", "ZZ"), row.payload, row.received) for row in random.sample(landed, 9)]
+    short = decoded(landed)
+    monkeypatch.setattr(decode, "_acceptor", lambda *_: lambda *_: False)
+    long = decoded(landed)
+    assert set(short) == set(long) == {name for name, table in TABLES.items() if table.is_reading} | {"quarantine"}
+    for name, frame in long.items():
+        assert_frame_equal(short[name], frame)
 
 
 def test_minutes_and_windows_equal_an_oracle_of_the_readings() -> None:

@@ -27,8 +27,7 @@ def tables(root: Path) -> dict[str, pl.DataFrame]:
     found = {}
     for name, table in TABLES.items():
         frame = pl.scan_delta(DeltaTable(str(Layout(root).table(name)))).collect()
-        order = list(dict.fromkeys([*table.key, *(("digest",) if table.is_reading else ())]))
-        found[name] = frame.select(table.schema.names).sort(order)
+        found[name] = frame.select(table.schema.names).sort(table.identity)
     return found
 
 
