@@ -30,10 +30,13 @@ _MESSAGE = ("post_id", "stream", "boot_id", "seq", "event_time")
 
 
 class ReadFn(beam.DoFn):
-    """Segment path -> (topic, payload, received time)."""
+    """Segment -> (topic, payload, received time)."""
 
-    def process(self, path: str) -> Iterator[tuple[str, bytes, int]]:
-        rows = read_segment(Path(path))
+    def __init__(self, raw: Path):
+        self.raw = raw
+
+    def process(self, segment: Segment) -> Iterator[tuple[str, bytes, int]]:
+        rows = read_segment(self.raw, segment)
         received = rows["received_time"].cast("int64").to_pylist()
         yield from zip(rows["topic"].to_pylist(), rows["payload"].to_pylist(), received, strict=True)
 
@@ -208,8 +211,8 @@ def run(raw: Path, registry: Path, segments: list[Segment], lake: Path) -> None:
     pipeline = beam.Pipeline(runner=FnApiRunner())
     rows = (
         pipeline
-        | beam.Create([str(segment.path(raw)) for segment in segments])
-        | beam.ParDo(ReadFn())
+        | beam.Create(segments)
+        | beam.ParDo(ReadFn(raw))
         | beam.ParDo(DecodeFn(registry))
         | beam.Map(_by_message)
         | beam.GroupByKey()

@@ -72,10 +72,10 @@ def durable(port: int, count: int, folder: Path) -> float:
     if code:
         raise NotMeasuredError(f"ingest ended with exit code {code}")
     segments = sealed_segments(layout.raw, "a")
-    rows = sum(read_segment(segment.path(layout.raw)).num_rows for segment in segments)
+    rows = sum(read_segment(layout.raw, segment).num_rows for segment in segments)
     if rows != count:
         raise NotMeasuredError(f"{rows} messages landed of {count}")
-    began_us = pl.DataFrame(read_segment(segments[0].path(layout.raw)))["received_time"].dt.epoch("us")[0]
+    began_us = pl.DataFrame(read_segment(layout.raw, segments[0]))["received_time"].dt.epoch("us")[0]
     ended_s = segments[-1].path(layout.raw).stat().st_mtime
     spent_s: float = ended_s - began_us / US
     return count / spent_s

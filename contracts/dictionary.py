@@ -9,19 +9,20 @@ from typing import Any, Literal, Union, get_args, get_origin
 import msgspec
 import pyarrow as pa
 
-from contracts import feeds, layout, payloads, topics
+from contracts import feeds, layout, payloads, receipts, topics
 from contracts.products import ATTRIBUTION, LICENCE, PRODUCTS
 from contracts.quantities import QUANTITIES, Aggregation, Flag
 from contracts.schemas import TABLES
 from contracts.streams import STREAMS
 
+_LISTED = (payloads.SeqRange, payloads.OldestHeld)
 _STREAM_STRUCTS: dict[str, tuple[type[msgspec.Struct], ...]] = {
     "traffic": (payloads.Traffic, payloads.Lane, payloads.ClassCounts),
     "pedestrian": (payloads.Pedestrian,),
     "weather": (payloads.Weather,),
     "air": (payloads.Air,),
     "dumping": (payloads.Dumping,),
-    "status": (payloads.Birth, payloads.PreviousBoot, payloads.Heartbeat, payloads.Will),
+    "status": (payloads.Birth, payloads.PreviousBoot, payloads.Heartbeat, *_LISTED, payloads.Will),
 }
 _HEAD = payloads.Message.__struct_fields__
 
@@ -160,7 +161,11 @@ def _streams() -> list[str]:
             (f"`{topics.config_topic('{post_id}')}`", "the platform"),
         ],
     )
-    return [*lines, f"A post id matches `{topics.POST_ID.pattern}`. Ingest subscribes to `{topics.SUBSCRIPTION}`.", ""]
+    return [
+        *lines,
+        f"A post id matches `{topics.POST_ID.pattern}`. Ingest subscribes to `{topics.SHARED_SUBSCRIPTION}`.",
+        "",
+    ]
 
 
 def _payloads() -> list[str]:
@@ -183,7 +188,7 @@ def _payloads() -> list[str]:
         lines += [f"### {stream}", "", STREAMS[stream].description, ""]
         for struct in structs:
             lines += _struct(struct)
-    return lines
+    return [*lines, "## Receipts", "", _paragraph(receipts.__doc__), "", *_struct(receipts.Receipt)]
 
 
 def _tables() -> list[str]:

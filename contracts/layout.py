@@ -2,7 +2,11 @@
 
 registry/lampposts.json             the lamppost registry
 raw/{instance}/{shard}/{first}-{last}.arrow   sealed segments; `{first}.open` while one is written
+raw/{instance}/{shard}/{first}-{last}.parquet the same offsets of many segments, merged
 raw/{instance}/lock                 held by the living ingest instance
+raw/{instance}/events.ndjson        what befell an instance: sessions lost, disks full
+receipts/                           how far each boot's streams are durable, for the receipts process
+devices/                            the simulated devices' own disks
 lake/{table}/                       Delta tables
 lake/positions.json                 what the tables contain: next offset per instance, version per table
 release/releases.sqlite             noised releases, written once (private)
@@ -42,6 +46,14 @@ class Layout:
         return self.lake / "positions.json"
 
     @property
+    def receipts(self) -> Path:
+        return self.root / "receipts"
+
+    @property
+    def devices(self) -> Path:
+        return self.root / "devices"
+
+    @property
     def releases(self) -> Path:
         return self.root / "release" / "releases.sqlite"
 
@@ -58,7 +70,7 @@ class Layout:
         return self.root / "broker"
 
     def progress(self, stage: str) -> Path:
-        """Where a running stage (fleet, ingest, pipelines) says how far it is."""
+        """Where a running stage (fleet, ingest, receipts, pipelines) says how far it is."""
         return self.root / "run" / f"{stage}.json"
 
     def table(self, name: str) -> Path:
@@ -149,15 +161,20 @@ SHARD = 100_000  # offsets per folder, so that a reader lists only the folders t
 
 @dataclass(frozen=True, order=True)
 class Segment:
-    """A sealed segment: the offsets [first, last] of one ingest instance, all of them in its file."""
+    """A sealed segment: the offsets [first, last] of one ingest instance, all of them in its file.
+
+    `is_merged`: a Parquet file that many segments of its shard became.
+    """
 
     instance: str
     first: int
     last: int
+    is_merged: bool = False
 
     @property
     def relative(self) -> str:
-        return f"{self.instance}/{self.first // SHARD:08d}/{self.first:012d}-{self.last:012d}.arrow"
+        suffix = "parquet" if self.is_merged else "arrow"
+        return f"{self.instance}/{self.first // SHARD:08d}/{self.first:012d}-{self.last:012d}.{suffix}"
 
     def path(self, raw: Path) -> Path:
         return raw / self.relative
@@ -172,9 +189,9 @@ def parse_segment(instance: str, name: str) -> Segment | None:
     """The segment that a file name tells, or None when it is no sealed segment."""
     stem, dot, suffix = name.partition(".")
     first, dash, last = stem.partition("-")
-    if not (dot and suffix == "arrow" and dash and first.isdigit() and last.isdigit()):
+    if not (dot and suffix in ("arrow", "parquet") and dash and first.isdigit() and last.isdigit()):
         return None
-    return Segment(instance, int(first), int(last))
+    return Segment(instance, int(first), int(last), suffix == "parquet")
 
 
 def instances(raw: Path) -> list[str]:
@@ -183,7 +200,8 @@ def instances(raw: Path) -> list[str]:
 
 
 def sealed_segments(raw: Path, instance: str, since: int = 0) -> list[Segment]:
-    """Sealed segments of an instance that hold offsets >= since, in order."""
+    """Sealed segments of an instance that hold offsets >= since, in order, none of them inside another: while many
+    are being merged, the merged one stands for them."""
     found = []
     for shard in _names(raw / instance):
         if shard.name.isdigit() and (int(shard.name) + 1) * SHARD + MAX_SEGMENT_ROWS > since:
@@ -191,7 +209,12 @@ def sealed_segments(raw: Path, instance: str, since: int = 0) -> list[Segment]:
                 segment = parse_segment(instance, entry.name)
                 if segment and segment.last >= since:
                     found.append(segment)
-    return sorted(found)
+    found.sort(key=lambda segment: (segment.first, -segment.last, not segment.is_merged))
+    kept: list[Segment] = []
+    for segment in found:
+        if not kept or segment.last > kept[-1].last:
+            kept.append(segment)
+    return kept
 
 
 def open_segments(raw: Path, instance: str) -> list[Path]:

@@ -20,7 +20,7 @@ from contracts.times import US, to_us
 from contracts.topics import parse_device_topic
 
 SCHEMA_VERSION = 1
-DECODER_VERSION = 1
+DECODER_VERSION = 2
 
 VEHICLE_CLASSES = ("motorcycle", "private_car", "taxi", "light_goods", "heavy_goods", "bus", "other")
 
@@ -119,11 +119,32 @@ class Dumping(Message, kw_only=True, omit_defaults=True):
     confidence: Annotated[float, msgspec.Meta(ge=0, le=1)]
 
 
+# names of contracts.streams, as a type that the decoder checks
+StreamName = Literal["traffic", "pedestrian", "weather", "air", "dumping", "status"]
+
+
 class PreviousBoot(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     """The boot before this one, as the device finds it on its disk."""
 
     boot_id: BootId
-    highest_seq: dict[Literal["traffic", "pedestrian", "weather", "air", "dumping", "status"], Seq]
+    highest_seq: dict[StreamName, Seq]
+
+
+class SeqRange(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=True):
+    """The seqs first_seq to last_seq, both included, of one boot and stream of the post."""
+
+    boot_id: BootId
+    stream: StreamName
+    first_seq: Seq
+    last_seq: Seq
+
+
+class OldestHeld(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=True):
+    """The lowest seq of one boot and stream that the post still holds."""
+
+    boot_id: BootId
+    stream: StreamName
+    seq: Seq
 
 
 class Birth(Message, kw_only=True, omit_defaults=True, tag_field="kind", tag="birth"):
@@ -135,12 +156,19 @@ class Birth(Message, kw_only=True, omit_defaults=True, tag_field="kind", tag="bi
 
 
 class Heartbeat(Message, kw_only=True, omit_defaults=True, tag_field="kind", tag="heartbeat"):
-    """Each minute. `clock_offset_s` is the device's own estimate (device clock minus UTC); `dropped_count` is how
-    many messages of this boot its full buffer has dropped so far."""
+    """Each minute. `clock_offset_s` is the device's own estimate (device clock minus UTC).
+
+    `dropped_count` is how many messages this post has dropped in this boot without a receipt, because its buffer was
+    full or because the platform never gave one; `dropped` names them, of any boot, each range in one heartbeat (and
+    again only when that heartbeat was itself dropped). `oldest_held` names boots and streams whose receipts wait for a
+    seq that the post does not hold, so that they need not wait.
+    """
 
     firmware: Name
     clock_offset_s: float | None = None
     dropped_count: Count = 0
+    dropped: Annotated[list[SeqRange], msgspec.Meta(max_length=100)] = []
+    oldest_held: Annotated[list[OldestHeld], msgspec.Meta(max_length=100)] = []
 
 
 class Will(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, omit_defaults=True, tag_field="kind", tag="will"):
@@ -212,6 +240,12 @@ class Reject(msgspec.Struct, frozen=True, gc=False):
     seq: int | None = None
     first_seq: int | None = None
     event_time_us: int | None = None
+
+
+def head(payload: bytes) -> tuple[str, int, int] | None:
+    """(boot_id, seq, first_seq) where a payload's first bytes still tell them, whatever follows; a will has none."""
+    found = _HEAD.match(payload)
+    return (found[2].decode(), int(found[3]), int(found[4])) if found else None
 
 
 def digest(payload: bytes) -> int:

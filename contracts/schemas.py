@@ -19,7 +19,8 @@ def field(name: str, kind: pa.DataType, unit: str, description: str, nullable: b
 
 @dataclass(frozen=True, kw_only=True)
 class Table:
-    """A Delta table of the lake. Rows of tables with `is_reading` come from one message each and carry its key."""
+    """A Delta table of the lake. Rows of tables with `is_reading` come from one message each and carry its key;
+    `stream` is that message's, where the table has no column that says so."""
 
     name: str
     description: str
@@ -27,6 +28,7 @@ class Table:
     time: str
     schema: pa.Schema
     is_reading: bool = False
+    stream: str | None = None
 
     @property
     def identity(self) -> tuple[str, ...]:
@@ -83,6 +85,7 @@ LANE_FLOWS = Table(
     key=(*MESSAGE_KEY, "lane_index"),
     time="event_time",
     is_reading=True,
+    stream="traffic",
     schema=pa.schema(
         [
             *_HEAD,
@@ -116,6 +119,7 @@ FOOTFALL = Table(
     key=MESSAGE_KEY,
     time="event_time",
     is_reading=True,
+    stream="pedestrian",
     schema=pa.schema(
         [
             *_HEAD,
@@ -133,6 +137,7 @@ DUMPING_EVENTS = Table(
     key=MESSAGE_KEY,
     time="event_time",
     is_reading=True,
+    stream="dumping",
     schema=pa.schema(
         [
             *_HEAD,
@@ -149,13 +154,16 @@ DEVICE_STATUS = Table(
     key=(*MESSAGE_KEY, "kind"),
     time="event_time",
     is_reading=True,
+    stream="status",
     schema=pa.schema(
         [
             *_HEAD,
             field("kind", pa.string(), "", "birth, heartbeat or will."),
             field("firmware", pa.string(), "", "Firmware version.", True),
             field("clock_offset_s", pa.float64(), "s", "Device clock minus UTC, by the device's estimate.", True),
-            field("dropped_count", pa.int64(), "1", "Messages of this boot that a full buffer has dropped.", True),
+            field("dropped_count", pa.int64(), "1", "Messages that the post dropped in this boot.", True),
+            field("dropped", pa.string(), "", "JSON: ranges of seqs that the post dropped, newly reported.", True),
+            field("oldest_held", pa.string(), "", "JSON: lowest seq held where a receipt waits for a lower.", True),
             field("previous_boot_id", pa.string(), "", "Boot before this one, from the device's disk.", True),
             field("previous_highest_seq", pa.string(), "", "JSON: highest seq per stream of the boot before.", True),
             field("gateway_id", pa.string(), "", "Gateway whose connection died.", True),
@@ -184,6 +192,23 @@ QUARANTINE = Table(
             field("seq", pa.int64(), "1", "Number, where the bytes still tell it.", True),
             field("first_seq", pa.int64(), "1", "Lowest held number, where the bytes still tell it.", True),
             field("event_time", TIMESTAMP, "UTC", "Phenomenon time, where the bytes still tell it.", True),
+        ]
+    ),
+)
+
+DUPLICATES = Table(
+    name="duplicates",
+    description="Copies of readings that landed besides the one that stayed: one row per message and further receipt.",
+    key=("stream", *MESSAGE_KEY, "digest", "received_time"),
+    time="event_time",
+    schema=pa.schema(
+        [
+            _HEAD[0],
+            field("stream", pa.string(), "", "Stream of the message."),
+            *_HEAD[1:3],
+            _HEAD[4],
+            field("received_time", TIMESTAMP, "UTC", "Receipt of the copy; an earlier one stayed."),
+            field("digest", pa.int64(), "", "BLAKE2b with 8 bytes of the payload, as a signed integer."),
         ]
     ),
 )
@@ -287,7 +312,10 @@ FLOW_WINDOWS = Table(
 )
 
 READING_TABLES = (OBSERVATIONS, LANE_FLOWS, FOOTFALL, DUMPING_EVENTS, DEVICE_STATUS)
-TABLES = {table.name: table for table in (*READING_TABLES, QUARANTINE, MINUTES, FLOW_MINUTES, WINDOWS, FLOW_WINDOWS)}
+TABLES = {
+    table.name: table
+    for table in (*READING_TABLES, QUARANTINE, DUPLICATES, MINUTES, FLOW_MINUTES, WINDOWS, FLOW_WINDOWS)
+}
 
 WINDOW_S = 300
 FLOW_WINDOW_S = 900

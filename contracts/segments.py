@@ -1,4 +1,5 @@
-"""Raw segments: an Arrow IPC stream, one record batch per group commit, each with its checksum.
+"""Raw segments: an Arrow IPC stream, one record batch per group commit, each with its checksum. Old ones are merged
+into one Parquet file per shard, with the same rows.
 
 Only sealed segments are read. An `.open` segment whose lock is free was left by a crash: `recover` keeps its whole
 batches, cuts its torn tail (which was never acknowledged) and seals it.
@@ -10,8 +11,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
-from contracts.layout import Segment, fsync_folder, instances, open_segments, try_lock
+from contracts.layout import Segment, fsync_folder, instances, open_segments, parse_segment, try_lock
 
 RAW_SCHEMA = pa.schema(
     [
@@ -42,10 +44,32 @@ def batch_metadata(batch: pa.RecordBatch) -> dict[bytes, bytes]:
     return {b"crc32": checksum(batch)}
 
 
-def read_segment(path: Path) -> pa.Table:
-    """All rows of a sealed segment, as one table of RAW_SCHEMA. Raises OSError or pa.ArrowInvalid when broken."""
-    with pa.memory_map(str(path)) as source, pa.ipc.open_stream(source) as reader:
-        return reader.read_all()
+def read_segment(raw: Path, segment: Segment) -> pa.Table:
+    """All rows of a sealed segment, as one table of RAW_SCHEMA; those of a merged one when it has become part of that.
+
+    Raises FileNotFoundError when it is gone, OSError or pa.ArrowInvalid when it is broken.
+    """
+    path = segment.path(raw)
+    if segment.is_merged:
+        return pq.read_table(path, schema=RAW_SCHEMA, partitioning=None)
+    try:
+        with pa.memory_map(str(path)) as source, pa.ipc.open_stream(source) as reader:
+            return reader.read_all()
+    except FileNotFoundError:
+        whole = _merged(path.parent, segment)
+        if whole is None:
+            raise
+    inside = [("offset", ">=", segment.first), ("offset", "<=", segment.last)]
+    return pq.read_table(whole, schema=RAW_SCHEMA, filters=inside, partitioning=None)
+
+
+def _merged(folder: Path, segment: Segment) -> Path | None:
+    """The merged file that holds a segment's offsets."""
+    for path in folder.glob("*.parquet"):
+        whole = parse_segment(segment.instance, path.name)
+        if whole and whole.first <= segment.first and segment.last <= whole.last:
+            return path
+    return None
 
 
 def _whole_batches(path: Path) -> Iterator[tuple[int, pa.RecordBatch]]:

@@ -10,6 +10,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TypeVar
 
+from contracts.logs import is_json, say
+
 T = TypeVar("T")
 
 
@@ -69,7 +71,10 @@ def run(main: Callable[[list[str]], int]) -> None:
     try:
         code = main(sys.argv[1:])
     except SettingError as error:
-        print(f"lamplight: {error}", file=sys.stderr)
+        if is_json():
+            say(os.path.basename(os.path.dirname(sys.argv[0])), str(error), "error")
+        else:
+            print(f"lamplight: {error}", file=sys.stderr)
         code = 2
     except KeyboardInterrupt:
         code = 130

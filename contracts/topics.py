@@ -15,6 +15,8 @@ POST_ID = re.compile(r"[A-Z]{2,10}[0-9]{4,5}")
 _DEVICE = re.compile(rf"lamplight/v1/({POST_ID.pattern})/({'|'.join(STREAMS)})")
 
 SUBSCRIPTION = "lamplight/v1/#"
+# each message goes to one of the ingest instances
+SHARED_SUBSCRIPTION = f"$share/ingest/{SUBSCRIPTION}"
 
 
 def device_topic(post_id: str, stream: str) -> str:

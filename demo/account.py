@@ -30,7 +30,7 @@ def account(layout: Layout, before_us: int) -> Account:
     rows_landed = 0
     for instance in instances(layout.raw):
         for segment in sealed_segments(layout.raw, instance):
-            rows = pl.DataFrame(read_segment(segment.path(layout.raw)))
+            rows = pl.DataFrame(read_segment(layout.raw, segment))
             for payload in rows.filter(pl.col("received_time").dt.epoch("us") < before_us)["payload"]:
                 rows_landed += 1
                 landed.add(digest(payload))

@@ -16,6 +16,7 @@ import pyarrow as pa
 from contracts.layout import Layout, Segment
 from contracts.registry import Registry, load_registry
 from contracts.schemas import (
+    DUPLICATES,
     FLOW_MINUTES,
     FLOW_WINDOW_S,
     FLOW_WINDOWS,
@@ -34,7 +35,7 @@ from pipelines.kernels import minutes as minute_kernel
 from pipelines.kernels import rollups
 from pipelines.kernels.decode import Tolerance, decode_messages
 from pipelines.kernels.frames import empty
-from pipelines.kernels.unite import unite
+from pipelines.kernels.unite import extra_copies, unite
 from pipelines.lake import blocks_of, open_table, read_blocks, replace_blocks
 
 T = TypeVar("T")
@@ -72,7 +73,7 @@ def registry(path: Path) -> Registry:
 
 def decode(setup: Setup, segments: Sequence[Segment]) -> dict[str, pa.RecordBatch]:
     """Rows per table of a few segments, as one record batch each."""
-    raw = pa.concat_tables([read_segment(segment.path(setup.layout.raw)) for segment in segments])
+    raw = pa.concat_tables([read_segment(setup.layout.raw, segment) for segment in segments])
     frames = _without_collector(lambda: decode_messages(raw, registry(setup.registry), setup.tolerance))
     return {name: to_batch(frame, TABLES[name]) for name, frame in frames.items()}
 
@@ -102,8 +103,20 @@ def unite_blocks(setup: Setup, name: str, batches: Sequence[pa.RecordBatch]) -> 
     table = TABLES[name]
     new: pl.DataFrame = pl.DataFrame(pa.Table.from_batches(batches))
     blocks = blocks_of(new, table)
-    replace_blocks(setup.root, table, blocks, lambda existing: unite(existing, new, table))
+
+    def recompute(existing: pl.DataFrame) -> pl.DataFrame:
+        if table.is_reading:
+            # before the readings: once those are replaced, an earlier copy that gave way is no longer seen
+            _note_copies(setup, extra_copies(existing, new, table))
+        return unite(existing, new, table)
+
+    replace_blocks(setup.root, table, blocks, recompute)
     return blocks
+
+
+def _note_copies(setup: Setup, copies: pl.DataFrame) -> None:
+    blocks = blocks_of(copies, DUPLICATES)
+    replace_blocks(setup.root, DUPLICATES, blocks, lambda noted: unite(noted, copies, DUPLICATES))
 
 
 def make_minutes(setup: Setup, name: str, blocks: set[int]) -> set[int]:

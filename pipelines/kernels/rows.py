@@ -40,6 +40,8 @@ _STATUS_COLUMNS = (
     "firmware",
     "clock_offset_s",
     "dropped_count",
+    "dropped",
+    "oldest_held",
     "previous_boot_id",
     "previous_highest_seq",
     "gateway_id",
@@ -72,15 +74,21 @@ def _append_dumping(rows: dict[str, list[Row]], origin: Row, payload: Dumping) -
 
 def _append_status(rows: dict[str, list[Row]], origin: Row, payload: Birth | Heartbeat | Will) -> None:
     if isinstance(payload, Will):
-        tail: Row = ("will", None, None, None, None, None, payload.gateway_id)
+        tail: Row = ("will", None, None, None, None, None, None, None, payload.gateway_id)
     elif isinstance(payload, Heartbeat):
-        tail = ("heartbeat", payload.firmware, payload.clock_offset_s, payload.dropped_count, None, None, None)
+        lists = (_json(payload.dropped), _json(payload.oldest_held))
+        tail = ("heartbeat", payload.firmware, payload.clock_offset_s, payload.dropped_count, *lists, None, None, None)
     else:
         previous = payload.previous
-        highest = None if previous is None else msgspec.json.encode(previous.highest_seq, order="sorted").decode()
+        highest = None if previous is None else _json(previous.highest_seq)
         boot = None if previous is None else previous.boot_id
-        tail = ("birth", payload.firmware, payload.clock_offset_s, None, boot, highest, None)
+        tail = ("birth", payload.firmware, payload.clock_offset_s, None, None, None, boot, highest, None)
     rows.setdefault("device_status", []).append(origin + tail)
+
+
+def _json(content: Any) -> str | None:
+    """Text of a list or an object, None when it is empty; equal content is equal text."""
+    return msgspec.json.encode(content, order="sorted").decode() if content else None
 
 
 # Per stream: (rows by stream or table, origin as _ORIGIN, payload) -> None.

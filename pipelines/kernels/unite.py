@@ -6,7 +6,8 @@ digest is the reading; the others stay, marked `is_conflicting`.
 
 import polars as pl
 
-from contracts.schemas import MESSAGE_KEY, QUARANTINE, Table
+from contracts.schemas import DUPLICATES, MESSAGE_KEY, QUARANTINE, Table
+from pipelines.kernels.frames import conform
 
 
 def message_key(table: Table) -> list[str]:
@@ -29,3 +30,19 @@ def unite(existing: pl.DataFrame, new: pl.DataFrame, table: Table) -> pl.DataFra
 def readings(frame: pl.DataFrame) -> pl.DataFrame:
     """Rows that count: those of messages that no lesser copy outranks."""
     return frame.filter(~pl.col("is_conflicting"))
+
+
+def extra_copies(existing: pl.DataFrame, new: pl.DataFrame, table: Table) -> pl.DataFrame:
+    """Rows of DUPLICATES: what `unite` leaves out because an equal message was received earlier.
+
+    A copy that was once extra stays extra, so the set of all of them depends on what landed and not on its order.
+    Wills have no seq and are left out.
+    """
+    rows = pl.concat([existing, new])
+    if table.stream is not None:
+        rows = rows.with_columns(stream=pl.lit(table.stream))
+    if "kind" in table.key:
+        rows = rows.filter(pl.col("kind") != "will")
+    rows = rows.select(DUPLICATES.schema.names).unique()
+    message = [name for name in DUPLICATES.key if name != "received_time"]
+    return conform(rows.filter(pl.col("received_time") > pl.col("received_time").min().over(message)), DUPLICATES)

@@ -61,7 +61,7 @@ def recovered(raw: Path, content: bytes) -> pa.Table | None:
     if segment is None:
         assert list(path.parent.iterdir()) == []
         return None
-    table = read_segment(segment.path(raw))
+    table = read_segment(raw, segment)
     assert (segment.first, segment.last + 1) == (0, table.num_rows)
     assert sealed_segments(raw, "a") == [segment]
     segment.path(raw).unlink()

@@ -18,7 +18,7 @@ def raw_messages(city: City) -> set[tuple[str, bytes]]:
     found: set[tuple[str, bytes]] = set()
     for instance in instances(city.layout.raw):
         for segment in sealed_segments(city.layout.raw, instance):
-            rows = read_segment(segment.path(city.layout.raw))
+            rows = read_segment(city.layout.raw, segment)
             found |= set(zip(rows["topic"].to_pylist(), rows["payload"].to_pylist(), strict=True))
     return found
 

@@ -117,7 +117,7 @@ def numbered(first: int, count: int) -> list[bytes]:
 def landed(root: Path, instance: str = "a") -> pa.Table:
     """All rows of the sealed segments; the offsets count from 0 without a gap or an overlap."""
     raw = Layout(root).raw
-    tables = [read_segment(segment.path(raw)) for segment in sealed_segments(raw, instance)]
+    tables = [read_segment(raw, segment) for segment in sealed_segments(raw, instance)]
     table = pa.concat_tables(tables) if tables else RAW_SCHEMA.empty_table()
     assert table["offset"].to_pylist() == list(range(table.num_rows))
     return table

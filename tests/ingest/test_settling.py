@@ -223,7 +223,7 @@ def landed_after(raw: Path) -> list[bytes]:
     return [
         payload
         for segment in sealed_segments(raw, "a")
-        for payload in read_segment(segment.path(raw))["payload"].to_pylist()
+        for payload in read_segment(raw, segment)["payload"].to_pylist()
     ]
 
 
