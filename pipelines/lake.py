@@ -104,6 +104,17 @@ def read_blocks(handle: DeltaTable, table: Table, blocks: Iterable[int]) -> pl.D
     return pl.scan_delta(handle).filter(pl.any_horizontal(wanted)).select(table.schema.names).collect()
 
 
+def any_of(terms: Iterable[str]) -> str:
+    """SQL terms joined by OR as a balanced tree. A plain chain is a tree as deep as it is long: 3,500 spans, which a
+    device that sends old readings here and there makes, overflowed Delta's stack and ended the process."""
+    found = list(terms)
+    while len(found) > 1:
+        found = [
+            found[at] if at + 1 == len(found) else f"({found[at]} OR {found[at + 1]})" for at in range(0, len(found), 2)
+        ]
+    return found[0]
+
+
 def replace_blocks(
     root: Path, table: Table, blocks: set[int], recompute: Callable[[pl.DataFrame], pl.DataFrame]
 ) -> bool:
@@ -115,7 +126,7 @@ def replace_blocks(
     if not blocks:
         return False
     spans = ranges(blocks)
-    predicate = " OR ".join(
+    predicate = any_of(
         f"({table.time} >= '{start.isoformat()}' AND {table.time} < '{end.isoformat()}')" for start, end in spans
     )
     for _ in range(_RETRIES):
