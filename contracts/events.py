@@ -10,11 +10,12 @@ import msgspec
 
 from contracts.layout import fsync_folder
 
-EventKind = Literal["session_lost", "disk_failed", "disk_back", "retired", "limited"]
+EventKind = Literal["joined", "session_lost", "disk_failed", "disk_back", "retired", "limited"]
 
 
 class Event(msgspec.Struct, kw_only=True, frozen=True):
-    """`session_lost`: the broker had no session of ours where we had left one, so what it held for us is gone;
+    """`joined`: a session of ours began where none was expected, at the first start or after `retired`;
+    `session_lost`: the broker had no session of ours where we had left one, so what it held for us is gone;
     `disk_failed`, `disk_back`: a commit was refused, and commits went on; `retired`: the session was drained and
     given up; `limited`: the broker allows less than we asked for."""
 

@@ -15,6 +15,7 @@ catalog.duckdb                      the analysts' catalogue
 broker/                             the production broker's folder: configuration, access rules, credentials (private)
 """
 
+import contextlib
 import json
 import os
 from collections.abc import Iterator
@@ -87,20 +88,38 @@ def fsync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
+def make_folder(folder: Path) -> None:
+    """Make a folder and those above it that are missing, each durably: a file in a folder that a power cut undoes is
+    lost, however well it was fsynced itself."""
+    missing = []
+    while not folder.exists():
+        missing.append(folder)
+        folder = folder.parent
+    for path in reversed(missing):
+        path.mkdir(exist_ok=True)
+        fsync_folder(path.parent)
+
+
 def write_durably(path: Path, content: bytes, mode: int = 0o666, owner: tuple[int, int] | None = None) -> None:
     """Replace a file as a whole: written aside, fsynced, renamed, the folder fsynced.
 
     It never has more than `mode`; `owner` (user, group) is for root to give.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with open(aside, "wb", opener=lambda name, flags: os.open(name, flags, mode)) as handle:
-        if owner is not None:
-            os.fchown(handle.fileno(), *owner)
-        handle.write(content)
-        handle.flush()
-        os.fsync(handle.fileno())
-    aside.replace(path)
+    try:
+        with open(aside, "wb", opener=lambda name, flags: os.open(name, flags, mode)) as handle:
+            if owner is not None:
+                os.fchown(handle.fileno(), *owner)
+            handle.write(content)
+            handle.flush()
+            os.fsync(handle.fileno())
+        aside.replace(path)
+    except OSError:
+        # a full disk is not to be filled further by each attempt
+        with contextlib.suppress(OSError):
+            aside.unlink(missing_ok=True)
+        raise
     fsync_folder(path.parent)
 
 
@@ -202,6 +221,23 @@ def instances(raw: Path) -> list[str]:
 def sealed_segments(raw: Path, instance: str, since: int = 0) -> list[Segment]:
     """Sealed segments of an instance that hold offsets >= since, in order, none of them inside another: while many
     are being merged, the merged one stands for them."""
+    found = _listed(raw, instance, since)
+    # a folder that is read while its segments are merged may show neither them nor the merged one: a gap is believed
+    # when it is seen twice
+    while _has_gap(found, since) and (again := _listed(raw, instance, since)) != found:
+        found = again
+    return found
+
+
+def _has_gap(segments: list[Segment], since: int) -> bool:
+    for segment in segments:
+        if segment.first > since:
+            return True
+        since = segment.last + 1
+    return False
+
+
+def _listed(raw: Path, instance: str, since: int) -> list[Segment]:
     found = []
     for shard in _names(raw / instance):
         if shard.name.isdigit() and (int(shard.name) + 1) * SHARD + MAX_SEGMENT_ROWS > since:
@@ -235,7 +271,7 @@ def try_lock(path: Path) -> IO[Any] | None:
     """Take a lock file; None when a living process holds it. Closing the handle releases it."""
     import fcntl
 
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     handle = path.open("ab")
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -5,15 +5,24 @@ Only sealed segments are read. An `.open` segment whose lock is free was left by
 batches, cuts its torn tail (which was never acknowledged) and seals it.
 """
 
-import os
 import zlib
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from contracts.layout import Segment, fsync_folder, instances, open_segments, parse_segment, try_lock
+from contracts.layout import (
+    MAX_SEGMENT_ROWS,
+    Segment,
+    fsync_folder,
+    instances,
+    open_segments,
+    parse_segment,
+    try_lock,
+    write_durably,
+)
 
 RAW_SCHEMA = pa.schema(
     [
@@ -24,6 +33,9 @@ RAW_SCHEMA = pa.schema(
         pa.field("is_retained", pa.bool_(), nullable=False),
     ]
 )
+
+_HEAD: bytes = RAW_SCHEMA.serialize().to_pybytes()
+_CONTINUATION = b"\xff\xff\xff\xff"  # each message of an Arrow IPC stream begins so
 
 
 def checksum(batch: pa.RecordBatch) -> bytes:
@@ -72,24 +84,64 @@ def _merged(folder: Path, segment: Segment) -> Path | None:
     return None
 
 
-def _whole_batches(path: Path) -> Iterator[tuple[int, pa.RecordBatch]]:
-    """(end of the batch in the file, batch) of each whole batch, up to the first torn one."""
-    # the file is read first, so that an error of the disk is raised and never taken for a torn tail
-    source = pa.BufferReader(path.read_bytes())
+@dataclass(frozen=True)
+class _Frame:
+    """One whole batch in a file: its bytes [start, end) and its offsets [first, last]."""
+
+    start: int
+    end: int
+    first: int
+    last: int
+
+
+def _whole_frames(content: memoryview, first: int) -> Iterator[_Frame]:
+    """Every whole batch of a file whose offsets begin at `first`; what is damaged or torn is passed over."""
+    position = 0
+    while position >= 0 and position < len(content):
+        end = _message_end(content, position)
+        frame = None if end is None else _frame(content, position, end)
+        if end is not None and frame is not None and first <= frame.first < first + MAX_SEGMENT_ROWS:
+            yield frame
+            first = frame.last + 1
+        # a length that leads to another message is believed: payloads that it skips could look like messages
+        position = end if end is not None and _is_start(content, end) else _next_start(content, position)
+
+
+def _is_start(content: memoryview, position: int) -> bool:
+    return position == len(content) or content[position : position + 4] == _CONTINUATION
+
+
+def _next_start(content: memoryview, position: int) -> int:
+    """Where the next message may begin (all of them lie at multiples of eight); -1 when there is none."""
+    content_bytes = content.obj
+    assert isinstance(content_bytes, bytes)
+    position = content_bytes.find(_CONTINUATION, position + 1)
+    while position >= 0 and position % 8:
+        position = content_bytes.find(_CONTINUATION, position + 1)
+    return position
+
+
+def _message_end(content: memoryview, position: int) -> int | None:
+    """Where the Arrow message that begins here ends; None when none does."""
+    source = pa.BufferReader(pa.py_buffer(content[position:]))
     try:
-        reader = pa.ipc.open_stream(source)
-    except (pa.ArrowException, OSError):
-        return
-    if not reader.schema.equals(RAW_SCHEMA):
-        return
-    while True:
-        try:
-            batch, metadata = reader.read_next_batch_with_custom_metadata()
-        except (StopIteration, pa.ArrowException, OSError):
-            return
-        if batch is None or metadata is None or not _is_whole(batch, metadata):
-            return
-        yield source.tell(), batch
+        pa.ipc.read_message(source)
+    except (pa.ArrowException, OSError, EOFError):
+        return None
+    return position + int(source.tell())
+
+
+def _frame(content: memoryview, start: int, end: int) -> _Frame | None:
+    """The batch that these bytes are; None when they are none, or not the bytes that were written."""
+    try:
+        reader = pa.ipc.open_stream(pa.BufferReader(_HEAD + bytes(content[start:end])))
+        batch, metadata = reader.read_next_batch_with_custom_metadata()
+    except (StopIteration, pa.ArrowException, OSError):
+        return None
+    if batch is None or metadata is None or not _is_whole(batch, metadata):
+        return None
+    first, last = batch.column("offset")[0].as_py(), batch.column("offset")[-1].as_py()
+    return _Frame(start, end, first, last) if last - first + 1 == batch.num_rows else None
 
 
 def _is_whole(batch: pa.RecordBatch, metadata: dict[bytes, bytes]) -> bool:
@@ -98,29 +150,32 @@ def _is_whole(batch: pa.RecordBatch, metadata: dict[bytes, bytes]) -> bool:
     return metadata.get(b"crc32") == checksum(batch)
 
 
-def recover(path: Path) -> Segment | None:
-    """Seal an `.open` segment that a crash left, without its torn tail; None (and no file) when it holds nothing.
+def recover(path: Path) -> list[Segment]:
+    """Seal the whole batches of an `.open` segment that a crash left; the segments, none when it holds nothing.
 
-    The caller holds the instance's lock.
+    The torn tail, which was never acknowledged, is cut. Where a batch in the middle is damaged, a segment ends before
+    it and the next begins after it. The batches are written anew: the bytes of a file whose fsync failed before the
+    crash can be read and may not be on the disk. The caller holds the instance's lock.
     """
-    end, first, last = 0, 0, -1
-    for position, batch in _whole_batches(path):
-        if last < 0:
-            first = batch.column("offset")[0].as_py()
-        end, last = position, batch.column("offset")[-1].as_py()
-    instance = path.parent.parent.name
-    if last < 0:
-        path.unlink()
-        fsync_folder(path.parent)
-        return None
-    segment = Segment(instance, first, last)
-    with path.open("r+b") as handle:
-        handle.truncate(end)
-        handle.flush()
-        os.fsync(handle.fileno())
-    path.rename(segment.path(path.parent.parent.parent))
+    # the file is read as a whole, so that an error of the disk is raised and never taken for a torn tail
+    content = memoryview(path.read_bytes())
+    runs: list[list[_Frame]] = []
+    for frame in _whole_frames(content, int(path.stem)):
+        if runs and runs[-1][-1].last + 1 == frame.first:
+            runs[-1].append(frame)
+        else:
+            runs.append([frame])
+    raw, instance = path.parent.parent.parent, path.parent.parent.name
+    segments = []
+    # in their order: a reader that has seen the later would never look for the earlier
+    for run in runs:
+        segment = Segment(instance, run[0].first, run[-1].last)
+        batches = b"".join(bytes(content[frame.start : frame.end]) for frame in run)
+        write_durably(segment.path(raw), _HEAD + batches)
+        segments.append(segment)
+    path.unlink()
     fsync_folder(path.parent)
-    return segment
+    return segments
 
 
 def recover_abandoned(raw: Path) -> list[Segment]:
@@ -136,7 +191,5 @@ def recover_abandoned(raw: Path) -> list[Segment]:
         with lock:
             # listed again under the lock: its holder may have sealed or begun one before it left
             for path in open_segments(raw, instance):
-                segment = recover(path)
-                if segment is not None:
-                    sealed.append(segment)
+                sealed += recover(path)
     return sealed

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TypeVar
 
+from contracts.layout import make_folder
 from contracts.logs import is_json, say
 
 T = TypeVar("T")
@@ -58,7 +59,7 @@ def writable_folder(folder: Path) -> Path:
     """The folder, made if need be; raises SettingError when it cannot be made or written."""
     probe = folder / ".writable"
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         probe.touch()
         probe.unlink()
     except OSError as error:

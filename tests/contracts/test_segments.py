@@ -51,47 +51,77 @@ def whole_rows(length: int) -> int:
     return max((rows for end, rows in zip(ENDS, ROWS, strict=True) if end <= length), default=0)
 
 
-def recovered(raw: Path, content: bytes) -> pa.Table | None:
-    """What `recover` makes of an open segment with this content; the folder is empty again afterwards."""
+def recovered(raw: Path, content: bytes) -> list[pa.Table]:
+    """What `recover` makes of an open segment with this content, in order; the folder is empty again afterwards."""
     path = open_path(raw, "a", 0)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(content)
-    segment = recover(path)
-    assert open_segments(raw, "a") == []
-    if segment is None:
-        assert list(path.parent.iterdir()) == []
-        return None
-    table = read_segment(raw, segment)
-    assert (segment.first, segment.last + 1) == (0, table.num_rows)
-    assert sealed_segments(raw, "a") == [segment]
-    segment.path(raw).unlink()
-    return table
+    segments = recover(path)
+    assert sealed_segments(raw, "a") == segments
+    tables = [read_segment(raw, segment) for segment in segments]
+    for segment, table in zip(segments, tables, strict=True):
+        assert table["offset"].to_pylist() == list(range(segment.first, segment.last + 1))
+        segment.path(raw).unlink()
+    assert list(path.parent.iterdir()) == []
+    return tables
+
+
+def rows_of(tables: list[pa.Table]) -> pa.Table:
+    return pa.concat_tables([RAW_SCHEMA.empty_table(), *tables])
 
 
 def test_a_tail_cut_anywhere_loses_only_the_batch_that_it_cuts(tmp_path: Path) -> None:
     for length in range(len(CONTENT) + 1):
-        table, rows = recovered(tmp_path, CONTENT[:length]), whole_rows(length)
-        assert (0 if table is None else table.num_rows) == rows, length
-        assert table is None or table.equals(ALL.slice(0, rows)), length
+        tables, rows = recovered(tmp_path, CONTENT[:length]), whole_rows(length)
+        assert len(tables) == (1 if rows else 0), length
+        assert rows_of(tables).equals(ALL.slice(0, rows)), length
 
 
 @pytest.mark.parametrize("tail", [b"\0" * 4096, b"\xff" * 64, END[:4], END, CONTENT[ENDS[0] : ENDS[1]][:40]])
 def test_a_torn_tail_of_any_bytes_after_whole_batches_is_left_out(tmp_path: Path, tail: bytes) -> None:
-    table = recovered(tmp_path, CONTENT + tail)
-    assert table is not None
+    (table,) = recovered(tmp_path, CONTENT + tail)
     assert table.equals(ALL)
 
 
+def without(index: int) -> pa.Table:
+    """All batches but this one."""
+    return rows_of([pa.Table.from_batches([each]) for number, each in enumerate(BATCHES) if number != index])
+
+
 @pytest.mark.parametrize("mask", [0x01, 0x80, 0xFF])
-def test_a_flipped_byte_never_yields_a_wrong_row(tmp_path: Path, mask: int) -> None:
-    """The batches before it stay; its own goes, or is equal all the same (padding carries nothing)."""
+def test_a_flipped_byte_loses_its_own_batch_and_never_yields_a_wrong_row(tmp_path: Path, mask: int) -> None:
+    """Its own batch goes, or is equal all the same (padding carries nothing); those after it were acknowledged too."""
     for position in range(len(CONTENT)):
         flipped = bytearray(CONTENT)
         flipped[position] ^= mask
-        table = recovered(tmp_path, bytes(flipped))
-        rows = 0 if table is None else table.num_rows
-        assert rows >= whole_rows(position), position
-        assert table is None or table.equals(ALL.slice(0, rows)), position
+        rows = rows_of(recovered(tmp_path, bytes(flipped)))
+        damaged = sum(end <= position for end in ENDS) - 1
+        assert rows.equals(ALL) or (damaged >= 0 and rows.equals(without(damaged))), position
+
+
+@pytest.mark.parametrize("damage", [b"\0", b"\xff", b"\xff\xff\xff\xff\0\1\0\0"])
+def test_what_follows_a_damaged_batch_is_a_segment_of_its_own(tmp_path: Path, damage: bytes) -> None:
+    start, end = ENDS[1], ENDS[2]
+    content = CONTENT[:start] + (damage * (end - start))[: end - start] + CONTENT[end:]
+    before, after = recovered(tmp_path, content)
+    assert before.equals(ALL.slice(0, SIZES[0]))
+    assert after.equals(ALL.slice(SIZES[0] + SIZES[1]))
+
+
+def test_a_crash_during_the_recovery_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    content = CONTENT[: ENDS[1]] + bytes(ENDS[2] - ENDS[1]) + CONTENT[ENDS[2] :]
+    path = open_path(tmp_path, "a", 0)
+    path.parent.mkdir(parents=True)
+    path.write_bytes(content)
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "unlink", _crash)
+        with pytest.raises(KeyboardInterrupt):
+            recover(path)
+    assert len(recovered(tmp_path, content)) == 2
+
+
+def _crash(*_: object, **__: object) -> None:
+    raise KeyboardInterrupt
 
 
 def test_a_disk_that_cannot_be_read_is_no_torn_tail(tmp_path: Path) -> None:

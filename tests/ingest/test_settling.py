@@ -84,7 +84,7 @@ class Settling(RuleBasedStateMachine):
                 copy = Path(aside) / path.relative_to(raw)
                 copy.parent.mkdir(parents=True)
                 copy.write_bytes(path.read_bytes())
-                if recover(copy) is not None:
+                if recover(copy):
                     found += landed_after(Path(aside))
         return found
 
