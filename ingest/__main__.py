@@ -1,4 +1,4 @@
-"""`python -m ingest run | stdin | broker | provision | revoke`."""
+"""`python -m ingest run | stdin | receipts | tidy | broker | provision | revoke`."""
 
 import os
 import sys
@@ -9,7 +9,7 @@ from functools import partial
 from contracts import settings
 from contracts.registry import load_registry
 from contracts.settings import SettingError
-from ingest import embedded, stdin
+from ingest import embedded, receipts, stdin, tidy
 from ingest.accounts import Accounts
 from ingest.config import Config, from_environment, parser
 from ingest.landing import Landing
@@ -26,9 +26,13 @@ def main(argv: list[str]) -> int:
     config = from_environment(os.environ, arguments)
     if arguments.verb in ("provision", "revoke"):
         return account(config, arguments)
+    if arguments.verb == "tidy":
+        return tidy.run(config, arguments.dry_run)
     stop = Stop().on_signals()
     if arguments.verb == "broker":
         return serve(config, stop)
+    if arguments.verb == "receipts":
+        return receipts.run(config, stop)
     with Landing(config.layout, config.instance) as landing:
         if arguments.verb == "stdin":
             return stdin.run(sys.stdin.fileno(), landing, stop)

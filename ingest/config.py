@@ -9,6 +9,7 @@ from typing import NoReturn
 
 from contracts import settings
 from contracts.credentials import Credentials
+from contracts.health import parse_address
 from contracts.layout import Layout
 
 _INSTANCE = re.compile(r"[A-Za-z0-9_-]{1,64}")
@@ -18,7 +19,8 @@ _INSTANCE = re.compile(r"[A-Za-z0-9_-]{1,64}")
 class Config:
     """`instance` names the raw log that is written and the MQTT session that feeds it: one living process each.
 
-    `registry` and `folder` (the production broker's) are None for the places below the data root.
+    `is_shared`: instances share one subscription, each message going to one of them; the embedded broker cannot.
+    `disk_grace_s`: how long the disk may refuse commits before ingest gives up. `registry` and `folder` (the production broker's) are None for the places below the data root.
     """
 
     root: Path
@@ -29,6 +31,11 @@ class Config:
     credentials: Credentials = field(default_factory=Credentials)
     registry: Path | None = None
     folder: Path | None = None
+    is_shared: bool = True
+    disk_grace_s: float = 300.0
+    ingest_health: tuple[str, int] | None = None
+    receipts_health: tuple[str, int] | None = None
+    retention_days: float = 7.0
 
     @property
     def layout(self) -> Layout:
@@ -53,15 +60,23 @@ def parser() -> argparse.ArgumentParser:
     top = _Parser(prog="python -m ingest", description="Make what arrives durable, then thank for it.")
     verbs = top.add_subparsers(dest="verb", required=True, parser_class=_Parser)
     run = verbs.add_parser("run", help="land what the broker has, until stopped")
+    retire = verbs.add_parser("retire", help="give an instance up: land what its session still holds, then end it")
     stdin = verbs.add_parser("stdin", help="land messages given as NDJSON on standard input")
+    receipts = verbs.add_parser("receipts", help="tell posts which of their messages are durable, until stopped")
+    tidy = verbs.add_parser("tidy", help="merge old segments, remove those past their retention")
+    tidy.add_argument("--dry-run", action="store_true", help="say what would go and change nothing")
     broker = verbs.add_parser("broker", help="run the embedded broker of the demo (in memory, no passwords)")
     provision = verbs.add_parser("provision", help="make credentials of the production broker")
     revoke = verbs.add_parser("revoke", help="take credentials of the production broker away")
-    for verb in (run, stdin, provision, revoke):
+    for verb in (run, retire, stdin, receipts, tidy, provision, revoke):
         verb.add_argument("--data", type=Path, help="data root (LAMPLIGHT_DATA, var)")
-    for verb in (run, stdin):
+    for verb in (run, retire, stdin):
         verb.add_argument("--instance", help="name of the raw log (LAMPLIGHT_INGEST_INSTANCE, a)")
-    for verb in (run, broker):
+    for verb in (run, retire):
+        verb.add_argument("--health", dest="ingest_health", metavar="ADDRESS", help="(LAMPLIGHT_INGEST_HEALTH)")
+        verb.add_argument("--subscription", help="shared or plain (LAMPLIGHT_INGEST_SUBSCRIPTION, shared)")
+    receipts.add_argument("--health", dest="receipts_health", metavar="ADDRESS", help="(LAMPLIGHT_RECEIPTS_HEALTH)")
+    for verb in (run, retire, receipts, broker):
         verb.add_argument("--mqtt-host", help="(LAMPLIGHT_MQTT_HOST, 127.0.0.1)")
         verb.add_argument("--mqtt-port", help="MQTT 5 (LAMPLIGHT_MQTT_PORT, 1883)")
     posts = "post id, ingest-INSTANCE or receipts"
@@ -84,6 +99,12 @@ def _instance(text: str) -> str:
     return text
 
 
+def _is_shared(text: str) -> bool:
+    if text not in ("shared", "plain"):
+        raise ValueError("shared or plain is needed")
+    return text == "shared"
+
+
 def from_environment(environ: Mapping[str, str], arguments: argparse.Namespace) -> Config:
     """Settings as given, options before variables; raises SettingError that names what to change."""
     options = {
@@ -92,6 +113,9 @@ def from_environment(environ: Mapping[str, str], arguments: argparse.Namespace) 
         "LAMPLIGHT_MQTT_HOST": "mqtt_host",
         "LAMPLIGHT_MQTT_PORT": "mqtt_port",
         "LAMPLIGHT_MQTT311_PORT": "mqtt311_port",
+        "LAMPLIGHT_INGEST_HEALTH": "ingest_health",
+        "LAMPLIGHT_INGEST_SUBSCRIPTION": "subscription",
+        "LAMPLIGHT_RECEIPTS_HEALTH": "receipts_health",
     }
     given = dict(environ)
     for variable, option in options.items():
@@ -108,4 +132,9 @@ def from_environment(environ: Mapping[str, str], arguments: argparse.Namespace) 
         credentials=Credentials.read(given),
         registry=settings.read(given, "LAMPLIGHT_REGISTRY", None, Path),
         folder=getattr(arguments, "folder", None),
+        is_shared=settings.read(given, "LAMPLIGHT_INGEST_SUBSCRIPTION", True, _is_shared),
+        disk_grace_s=settings.read(given, "LAMPLIGHT_DISK_GRACE_S", 300.0, settings.positive),
+        ingest_health=settings.read(given, "LAMPLIGHT_INGEST_HEALTH", None, parse_address),
+        receipts_health=settings.read(given, "LAMPLIGHT_RECEIPTS_HEALTH", None, parse_address),
+        retention_days=settings.read(given, "LAMPLIGHT_RAW_RETENTION_DAYS", 7.0, settings.positive),
     )
