@@ -12,7 +12,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import duckdb
 import pyarrow as pa
 from deltalake import DeltaTable
 
@@ -22,10 +21,10 @@ from contracts.schemas import TABLES
 from contracts.settings import SettingError
 from contracts.times import from_us
 from warehouse.config import Config
-from warehouse.reference import SNAPSHOT, ReferenceTable, quantities, registry_tables
-from warehouse.views import View, column_comments, quoted, raw_view, sql_views
+from warehouse.reference import SNAPSHOT, ReferenceTable, ingest_events, quantities, registry_tables
+from warehouse.template import attached, describe, template
+from warehouse.views import View, raw_view
 
-STORAGE_VERSION = "v1.5.0"  # so that DuckDB 1.5 opens the file too
 LOCK_WAIT_S = 30.0
 
 
@@ -74,7 +73,7 @@ def publish(config: Config, files: FileLists | None = None) -> Published:
             for name in TABLES
         }
         _forget(aside)
-        tables = [quantities(), *registry_tables(registry), _snapshot(positions, lists)]
+        tables = [quantities(), *registry_tables(registry), ingest_events(layout.raw), _snapshot(positions, lists)]
         _build(aside, [raw_view(table, lists[name]) for name, table in TABLES.items()], tables)
         aside.replace(layout.catalogue)
         fsync_folder(layout.catalogue.parent)
@@ -119,48 +118,16 @@ def _snapshot(positions: Positions, lists: dict[str, list[str]]) -> ReferenceTab
         }
         for name, files in lists.items()
     ]
-    return ReferenceTable(
-        name="snapshot",
-        description="What this catalogue was built from. Grain: one table of the lake. Key: table_name.",
-        rows=pa.Table.from_pylist(rows, SNAPSHOT),
-    )
+    return ReferenceTable(name="snapshot", rows=pa.Table.from_pylist(rows, SNAPSHOT))
 
 
 def _build(path: Path, raw: list[View], tables: list[ReferenceTable]) -> None:
-    with duckdb.connect(":memory:") as connection:
-        # "catalog" is the name under which catalog.duckdb is opened
-        connection.execute(f"ATTACH {quoted(str(path))} AS catalog (STORAGE_VERSION {quoted(STORAGE_VERSION)})")
-        connection.execute("USE catalog")
-        connection.execute("BEGIN")
-        connection.execute("CREATE SCHEMA lake")
+    path.write_bytes(template())
+    with attached(path) as connection:
         for table in tables:
             connection.register("rows", table.rows)
-            connection.execute(f"CREATE TABLE main.{table.name} AS SELECT * FROM rows")
+            connection.execute(f"INSERT INTO main.{table.name} SELECT * FROM rows")
             connection.unregister("rows")
-        views = {f"lake.{view.name}": view for view in raw} | {f"main.{view.name}": view for view in sql_views()}
-        for name, view in views.items():
-            connection.execute(f"CREATE VIEW {name} AS {view.body}")
-        connection.execute(";\n".join(_comments(connection, views, tables)))
-        connection.execute("COMMIT")
-        connection.execute("USE memory")
-        connection.execute("DETACH catalog")
-
-
-def _comments(
-    connection: duckdb.DuckDBPyConnection, views: dict[str, View], tables: list[ReferenceTable]
-) -> Iterator[str]:
-    """COMMENT statements for every view and table and for those columns that they have: a contract's table may
-    describe more columns than a view shows."""
-    said = {name: view.columns for name, view in views.items()}
-    for name, view in views.items():
-        yield f"COMMENT ON VIEW {name} IS {quoted(view.comment)}"
-    for table in tables:
-        said[f"main.{table.name}"] = column_comments(table.rows.schema)
-        yield f"COMMENT ON TABLE main.{table.name} IS {quoted(table.description)}"
-    columns = connection.execute(
-        "SELECT schema_name || '.' || table_name, column_name FROM duckdb_columns() "
-        "WHERE database_name = 'catalog' AND NOT internal"
-    ).fetchall()
-    for name, column in columns:
-        if column in said[name]:
-            yield f'COMMENT ON COLUMN {name}."{column}" IS {quoted(said[name][column])}'
+        for view in raw:
+            connection.execute(f"CREATE OR REPLACE VIEW lake.{view.name} AS {view.text}")
+            describe(connection, f"lake.{view.name}", "VIEW", view.comment, view.columns)

@@ -1,9 +1,14 @@
-"""Reference tables that the catalogue holds as real data: the registry's entries and the table of quantities."""
+"""Reference tables that the catalogue holds as real data: the registry's entries, the table of quantities, what befell
+ingest."""
 
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 
+from contracts.events import events_path, read_events
+from contracts.layout import instances
 from contracts.quantities import QUANTITIES
 from contracts.registry import Registry
 from contracts.schemas import TIMESTAMP, field
@@ -79,21 +84,46 @@ SNAPSHOT = pa.schema(
         field("published_time", TIMESTAMP, "UTC", "When this catalogue was built."),
     ]
 )
+INGEST_EVENTS = pa.schema(
+    [
+        field("instance", pa.string(), "", "Ingest instance."),
+        field("event_time", TIMESTAMP, "UTC", "When it happened."),
+        field(
+            "kind",
+            pa.string(),
+            "",
+            "session_lost: the broker kept nothing of what it held for the instance; disk_failed, disk_back: commits "
+            "were refused, and went on; retired: the session was drained and given up; limited: the broker allows "
+            "less than was asked for.",
+        ),
+        field("detail", pa.string(), "", "What was found."),
+    ]
+)
 REFERENCE = {
     "lamppost_entries": LAMPPOST_ENTRIES,
     "directions": DIRECTIONS,
     "sensors": SENSORS,
     "quantities": QUANTITY_ROWS,
     "snapshot": SNAPSHOT,
+    "ingest_events": INGEST_EVENTS,
+}
+DESCRIPTIONS = {
+    "lamppost_entries": "The registry. Grain: one post and time span. Key: post_id, valid_from.",
+    "directions": "Directions of travel that a post sees. Grain: one direction of an entry. "
+    "Key: post_id, valid_from, direction.",
+    "sensors": "Sensors on a post. Grain: one sensor of an entry. Key: post_id, valid_from, stream, model.",
+    "quantities": "Every quantity that a lamppost measures. Grain: one quantity. Key: quantity.",
+    "snapshot": "What this catalogue was built from. Grain: one table of the lake. Key: table_name.",
+    "ingest_events": "What befell the ingest instances: a reason for what the ledger misses. Grain: one event. "
+    "Key: instance, event_time, kind.",
 }
 
 
 @dataclass(frozen=True, kw_only=True)
 class ReferenceTable:
-    """A table that the catalogue holds as data; its schema says unit and meaning of each column."""
+    """A table that the catalogue holds as data; `name` is one of REFERENCE."""
 
     name: str
-    description: str
     rows: pa.Table
 
 
@@ -115,11 +145,7 @@ def quantities() -> ReferenceTable:
         }
         for row in QUANTITIES.values()
     ]
-    return ReferenceTable(
-        name="quantities",
-        description="Every quantity that a lamppost measures. Grain: one quantity. Key: quantity.",
-        rows=pa.Table.from_pylist(rows, QUANTITY_ROWS),
-    )
+    return ReferenceTable(name="quantities", rows=pa.Table.from_pylist(rows, QUANTITY_ROWS))
 
 
 def registry_tables(registry: Registry | None) -> list[ReferenceTable]:
@@ -175,20 +201,18 @@ def registry_tables(registry: Registry | None) -> list[ReferenceTable]:
         for sensor in post.sensors
     ]
     return [
-        ReferenceTable(
-            name="lamppost_entries",
-            description="The registry. Grain: one post and time span. Key: post_id, valid_from.",
-            rows=pa.Table.from_pylist(entries, LAMPPOST_ENTRIES),
-        ),
-        ReferenceTable(
-            name="directions",
-            description="Directions of travel that a post sees. Grain: one direction of an entry. "
-            "Key: post_id, valid_from, direction.",
-            rows=pa.Table.from_pylist(directions, DIRECTIONS),
-        ),
-        ReferenceTable(
-            name="sensors",
-            description="Sensors on a post. Grain: one sensor of an entry. Key: post_id, valid_from, stream, model.",
-            rows=pa.Table.from_pylist(sensors, SENSORS),
-        ),
+        ReferenceTable(name="lamppost_entries", rows=pa.Table.from_pylist(entries, LAMPPOST_ENTRIES)),
+        ReferenceTable(name="directions", rows=pa.Table.from_pylist(directions, DIRECTIONS)),
+        ReferenceTable(name="sensors", rows=pa.Table.from_pylist(sensors, SENSORS)),
     ]
+
+
+def ingest_events(raw: Path) -> ReferenceTable:
+    """The events of every ingest instance below `raw`, oldest first."""
+    rows: list[dict[str, Any]] = [
+        {"instance": instance, "event_time": event.time, "kind": event.kind, "detail": event.detail}
+        for instance in instances(raw)
+        for event in read_events(events_path(raw, instance))
+    ]
+    rows.sort(key=lambda row: row["event_time"])
+    return ReferenceTable(name="ingest_events", rows=pa.Table.from_pylist(rows, INGEST_EVENTS))

@@ -5,12 +5,18 @@
     -- Key: columns that tell rows apart
     -- Columns: the contract's table whose descriptions the columns have
     -- Column name [unit]: description (of a column that the table does not have)
+    -- Reads: other views, or parts (`sql/parts/`, of the same form), that the body selects from
+
+Views read `lake` and the reference tables. What a view reads besides is carried in it as common table expressions, so
+that each is computed once; no view of the catalogue refers to another. Where a text holds `$since`, a view reads the
+whole lake, and a table macro `{view}_since(since)` beside it reads what it needs from a moment on.
 
 Raw views of the lake's tables have no file: they are rendered from the contract.
 """
 
 import re
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 
@@ -20,6 +26,8 @@ from contracts.schemas import TABLES, Table
 from warehouse.reference import REFERENCE
 
 SQL = Path(__file__).parent / "sql"
+PARTS = SQL / "parts"
+ALWAYS = "TIMESTAMPTZ '1970-01-03 00:00:00Z'"  # no event time is earlier than 1970
 
 DUCKDB_TYPES = {
     pa.bool_(): "BOOLEAN",
@@ -44,6 +52,17 @@ class View:
     key: str
     body: str
     columns: dict[str, str] = field(default_factory=dict)
+    reads: tuple[str, ...] = ()
+
+    @property
+    def text(self) -> str:
+        """The query over the whole lake."""
+        return self.body.replace("$since", ALWAYS)
+
+    @property
+    def macro(self) -> str | None:
+        """The query from a moment on, with the parameter `since`; None when it knows no such moment."""
+        return self.body.replace("$since", "since") if "$since" in self.body else None
 
     @property
     def comment(self) -> str:
@@ -59,7 +78,7 @@ def column_comments(schema: pa.Schema) -> dict[str, str]:
     return said
 
 
-_TITLES = re.compile(r"-- (Grain|Key|Columns): (.+)")
+_TITLES = re.compile(r"-- (Grain|Key|Columns|Reads): (.+)")
 _COLUMN = re.compile(r"-- Column (\w+)( \[[^]]+\])?: (.+)")
 
 
@@ -90,13 +109,39 @@ def parse_view(name: str, text: str) -> View:
         key=titles["Key"],
         body="\n".join(lines[head:]).strip().rstrip(";"),
         columns=inherited | own,
+        reads=tuple(titles["Reads"].split(", ")) if "Reads" in titles else (),
     )
+
+
+def carrying(view: View, known: Mapping[str, View]) -> View:
+    """The view with all that it reads, directly or not, in its body. Raises ValueError when views read in a circle."""
+    order: list[str] = []
+
+    def add(name: str, above: tuple[str, ...]) -> None:
+        if name in above:
+            raise ValueError(f"{' reads '.join((*above, name))}: views must not read in a circle")
+        for below in known[name].reads:
+            add(below, (*above, name))
+        if name not in order:
+            order.append(name)
+
+    for name in view.reads:
+        add(name, (view.name,))
+    if not order:
+        return view
+    carried = ",\n".join(f"{name} AS (\n{known[name].body}\n)" for name in order)
+    return replace(view, body=f"WITH {carried}\nSELECT * FROM (\n{view.body}\n)")
+
+
+def _read_all(folder: Path) -> dict[str, View]:
+    return {path.stem: parse_view(path.stem, path.read_text("utf-8")) for path in sorted(folder.glob("*.sql"))}
 
 
 @cache
 def sql_views() -> tuple[View, ...]:
-    """Every view in `sql/`, by name. They read `lake` and the reference tables, never each other."""
-    return tuple(parse_view(path.stem, path.read_text("utf-8")) for path in sorted(SQL.glob("*.sql")))
+    """Every view in `sql/`, by name, with what it reads."""
+    views = _read_all(SQL)
+    return tuple(carrying(view, views | _read_all(PARTS)) for view in views.values())
 
 
 def quoted(text: str) -> str:

@@ -1,0 +1,16 @@
+-- Seqs that a device has given, that never landed, and that it has not reported as dropped.
+-- Grain: one range of seqs, as long as it can be
+-- Key: post_id, stream, boot_id, first_seq
+-- Reads: unlanded
+-- Column post_id: Lamppost.
+-- Column stream: Stream.
+-- Column boot_id: Boot of the device, 16 hexadecimal digits.
+-- Column first_seq [1]: First seq of the range.
+-- Column last_seq [1]: Last seq of the range.
+-- Column missing_count [1]: Messages in the range.
+-- Column window_start [UTC]: Hour of the next lower seq that landed; else of the boot's birth, else of the next higher.
+-- Column is_awaited: Whether the device has said that it still holds what is not below the range: they may yet come.
+SELECT
+    post_id, stream, boot_id, first_seq, last_seq, seq_count AS missing_count, window_start, is_awaited
+FROM unlanded
+WHERE status = 'missing' AND window_start >= time_bucket(INTERVAL 1 HOUR, $since)
