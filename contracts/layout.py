@@ -9,6 +9,7 @@ receipts/                           how far each boot's streams are durable, for
 devices/                            the simulated devices' own disks
 lake/{table}/                       Delta tables
 lake/positions.json                 what the tables contain: next offset per instance, version per table
+lake/dirty.json                     minutes to recompute, left by a rebuild that was interrupted
 release/releases.sqlite             noised releases, written once (private)
 open/                               all that the public side may read
 catalog.duckdb                      the analysts' catalogue
@@ -45,6 +46,10 @@ class Layout:
     @property
     def positions(self) -> Path:
         return self.lake / "positions.json"
+
+    @property
+    def dirty(self) -> Path:
+        return self.lake / "dirty.json"
 
     @property
     def receipts(self) -> Path:
@@ -88,16 +93,32 @@ def fsync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
+_DURABLE: set[Path] = set()  # folders whose names this process knows to be on disk
+
+
 def make_folder(folder: Path) -> None:
     """Make a folder and those above it that are missing, each durably: a file in a folder that a power cut undoes is
-    lost, however well it was fsynced itself."""
+    lost, however well it was fsynced itself.
+
+    A folder that is there already may have been made by somebody who was killed before it was durable, or who did not
+    care; so the names of all folders above are made durable too, once per process.
+    """
+    folder = folder.absolute()
     missing = []
     while not folder.exists():
         missing.append(folder)
         folder = folder.parent
+    for path in (folder, *folder.parents):
+        if path in _DURABLE or path.is_mount():
+            break
+        # what lies above our own root may not be ours to read
+        with contextlib.suppress(PermissionError):
+            fsync_folder(path.parent)
+        _DURABLE.add(path)
     for path in reversed(missing):
         path.mkdir(exist_ok=True)
         fsync_folder(path.parent)
+        _DURABLE.add(path)
 
 
 def write_durably(path: Path, content: bytes, mode: int = 0o666, owner: tuple[int, int] | None = None) -> None:

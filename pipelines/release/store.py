@@ -8,6 +8,7 @@ import sqlite3
 from dataclasses import dataclass
 from pathlib import Path
 
+from contracts.layout import make_folder
 from contracts.settings import SettingError
 
 _SCHEMA = """
@@ -59,9 +60,11 @@ class Store:
 
     def __init__(self, path: Path):
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
+            make_folder(path.parent)
             self.db = sqlite3.connect(path, isolation_level=None)
-            self.db.execute("PRAGMA synchronous = FULL")
+            # FULL does not make the end of the rollback journal durable: a power cut soon after a commit brings the
+            # journal back, which undoes the release, and it would be drawn again after it was seen
+            self.db.execute("PRAGMA synchronous = EXTRA")
             self.db.executescript(_SCHEMA + "".join(map(_forbid, _TABLES)))
         except (OSError, sqlite3.Error) as error:
             raise SettingError(f"release store {path} cannot be used: {error}") from error
