@@ -30,6 +30,10 @@ class Config:
     history_minutes: float
     flush_rate: float
     buffer_per_post: int
+    resend_after_s: float
+    give_up_sends: int
+    confirm: bool
+    receipted: Path | None
     window: int
     faults: str
     truth: Path | None
@@ -95,11 +99,27 @@ def _parser() -> argparse.ArgumentParser:
         "--buffer",
         type=_whole,
         default=1200,
-        help="live messages that a post holds, at most (1200: about 3 h; all posts together: 600000)",
+        help="messages that a post holds until their receipt, at most (1200: about 3 h; all posts together: 600000)",
     )
+    publish.add_argument(
+        "--resend-after",
+        type=_option(positive),
+        default=10.0,
+        metavar="SECONDS",
+        help="receipts may stay behind so long (default 10)",
+    )
+    publish.add_argument(
+        "--give-up",
+        type=_whole,
+        default=5,
+        metavar="SENDS",
+        help="that receipts of later messages pass over (default 5)",
+    )
+    publish.add_argument("--receipted", type=Path, metavar="FILE", help="NDJSON of what receipts covered, appended")
+    publish.add_argument("--confirm", action="store_true", help="after --seconds, wait until receipts cover everything")
     publish.add_argument("--window", type=_whole, default=20, help="messages in flight per connection (default 20)")
     publish.add_argument("--faults", default="none", help="none, default, or drop=0.001,stuck=0.01,...")
-    publish.add_argument("--truth", type=Path, help="NDJSON of the injected faults (default: devices/truth.ndjson)")
+    publish.add_argument("--truth", type=Path, help="NDJSON of faults, appended (default: devices/truth.ndjson)")
     publish.add_argument("--seconds", type=_option(positive), help="stop producing then, and leave when all is sent")
 
     replay = verbs.add_parser("replay", help="recorded Transport Department XML as device messages")
@@ -120,6 +140,8 @@ def configure(environ: Mapping[str, str], argv: list[str]) -> Config:
         raise SettingError("--history lies in 0..1440 minutes")
     if history and getattr(options, "rate", None):
         raise SettingError("--history goes with the devices' own cadence: leave out --rate or --history")
+    if getattr(options, "confirm", False) and options.seconds is None:
+        raise SettingError("--confirm waits for what was sent until --seconds: add --seconds or leave out --confirm")
     return Config(
         verb=options.verb,
         root=root,
@@ -135,6 +157,10 @@ def configure(environ: Mapping[str, str], argv: list[str]) -> Config:
         history_minutes=history,
         flush_rate=getattr(options, "flush_rate", 4000.0),
         buffer_per_post=getattr(options, "buffer", 1200),
+        resend_after_s=getattr(options, "resend_after", 10.0),
+        give_up_sends=getattr(options, "give_up", 5),
+        confirm=getattr(options, "confirm", False),
+        receipted=getattr(options, "receipted", None),
         window=getattr(options, "window", 20),
         faults=getattr(options, "faults", "none"),
         truth=getattr(options, "truth", None),

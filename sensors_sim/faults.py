@@ -30,7 +30,8 @@ _SCALARS = ("weather", "air")
 FAULTS: dict[str, Fault] = {
     fault.name: fault
     for fault in (
-        Fault(name="drop", rate=0.001, description="lost in the device: its seq is given, the message never sent"),
+        Fault(name="drop", rate=0.001, description="lost in the device: its seq is given, the message never held"),
+        Fault(name="wire", rate=0.001, description="sent and lost on the way; held, so that sending again heals it"),
         Fault(name="duplicate", rate=0.002, description="sent twice, byte for byte"),
         Fault(name="reorder", rate=0.002, description="sent after the next message of the same connection"),
         Fault(name="late", rate=0.002, minutes=(2, 120), description="the post is offline, then sends all at once"),

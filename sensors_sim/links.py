@@ -1,7 +1,8 @@
 """MQTT 5 connections of devices, all driven by one selector in one thread: paho without its own threads.
 
-A link has at most `window` messages in flight (20 measured best for paho). Live messages go first, stored ones fill
-the spare room. A lost link connects again by itself; paho sends what was in flight once more, the same bytes.
+A link has at most `window` messages in flight (20 measured best for paho). Live messages go first; what is sent again,
+and then stored ones, fill the spare room. A lost link connects again by itself; paho sends what was in flight once
+more, the same bytes.
 """
 
 import selectors
@@ -13,6 +14,7 @@ from collections.abc import Callable, Iterable
 import paho.mqtt.client as mqtt
 from paho.mqtt.enums import CallbackAPIVersion
 from paho.mqtt.reasoncodes import ReasonCode
+from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from contracts.credentials import HINT, Credentials
 from contracts.settings import SettingError
@@ -47,14 +49,25 @@ class _Client(mqtt.Client):
 
 class Link:
     """One connection and its queues. `will` makes topic and payload of the n-th connection's last will; in the
-    credentials `{name}` stands for the link's name."""
+    credentials `{name}` stands for the link's name. `read` fetches a payload that is not in memory; `subscriptions`
+    are asked for at each connection."""
 
     def __init__(
-        self, name: str, will: Callable[[int], tuple[str, bytes]] | None, window: int, credentials: Credentials
+        self,
+        name: str,
+        will: Callable[[int], tuple[str, bytes]] | None,
+        window: int,
+        credentials: Credentials,
+        read: Callable[[Message], bytes] | None = None,
     ):
         self.name = name
         self.live: deque[Message] = deque()
+        self.again: deque[Message] = deque()
         self.stored: deque[Message] = deque()
+        self.stored_sent = 0
+        self.gone = 0  # messages in `live` that are held no more
+        self.subscriptions: list[str] = []
+        self._read = read
         self.in_flight: dict[int, Message] = {}
         self.behind: Message | None = None  # waits for the next message, to be sent after it
         self.is_connected = False
@@ -97,32 +110,62 @@ class Link:
     @property
     def waiting(self) -> int:
         """Messages that are not acknowledged yet."""
-        return len(self.live) + len(self.stored) + len(self.in_flight) + (self.behind is not None)
+        return len(self.live) + len(self.again) + len(self.stored) + len(self.in_flight) + (self.behind is not None)
 
-    def pump(self, stored_room: int) -> int:
-        """Fill the window; returns how many stored messages were sent (at most `stored_room`)."""
+    def pump(self, room: int) -> int:
+        """Fill the window; returns how many messages were sent again or from store (at most `room`)."""
         sent = 0
+        now_s = time.monotonic()
         while self.is_connected and len(self.in_flight) < self.window:
             if self.live:
                 message = self.live.popleft()
-            elif self.stored and sent < stored_room:
+                if message.is_gone:
+                    self.gone -= 1
+            elif self.again and sent < room:
+                message = self.again.popleft()
+            elif self.stored and sent < room:
                 message = self.stored.popleft()
-                sent += 1
+                self.stored_sent += 1
             else:
                 break
-            info = self.client.publish(message.topic, message.payload, qos=1, retain=message.is_retained)
+            if message.is_gone:
+                continue
+            sent += message.is_stored or message.sends > 0
+            payload = message.payload
+            if not payload and self._read is not None:
+                payload = self._read(message)
+            info = self.client.publish(message.topic, payload, qos=1, retain=message.is_retained)
+            if not message.sends:
+                message.first_sent_s = now_s
+            message.sent_s = now_s
+            message.sends += 1
             self.in_flight[info.mid] = message
         return sent
+
+    def sweep(self) -> None:
+        """Take out of the live queue what is held no more, when that is most of it: a long outage has no end."""
+        if self.gone > 1000 and self.gone > len(self.live) // 2:
+            self.live = deque(message for message in self.live if not message.is_gone)
+            self.gone = 0
 
 
 class Exchange:
     """All links on one selector. `acknowledged` is called with every message that a broker has acknowledged, and
-    whether it was refused (MQTT 5 reason code of 128 or more)."""
+    whether it was refused (MQTT 5 reason code of 128 or more); `heard` with topic, payload and whether it was retained
+    of what comes on subscriptions."""
 
-    def __init__(self, host: str, port: int, links: Iterable[Link], acknowledged: Callable[[Message, bool], None]):
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        links: Iterable[Link],
+        acknowledged: Callable[[Message, bool], None],
+        heard: Callable[[str, bytes, bool], None] | None = None,
+    ):
         self._host, self._port = host, port
         self.links = list(links)
         self._acknowledged = acknowledged
+        self._heard = heard
         self._selector = selectors.DefaultSelector()
         self._asked: dict[int, int] = {}  # events asked for, by file descriptor
         self.ready: dict[Link, None] = {}
@@ -161,14 +204,14 @@ class Exchange:
             if link.client.socket() is None:
                 link.lost(now_s)
 
-    def pump(self, stored_room: int) -> int:
-        """Give every ready link what its window takes; returns how many stored messages were sent."""
+    def pump(self, room: int) -> int:
+        """Give every ready link what its window takes; returns how many messages took spare room."""
         sent = 0
         for link in list(self.ready):
-            sent += link.pump(stored_room - sent)
+            sent += link.pump(room - sent)
             if link.client.socket() is None and link.is_connected:
                 link.lost(time.monotonic())
-            if not link.is_connected or not (link.stored and len(link.in_flight) < link.window):
+            if not link.is_connected or not ((link.stored or link.again) and len(link.in_flight) < link.window):
                 self.ready.pop(link, None)
             self._ask(link)
         return sent
@@ -212,6 +255,12 @@ class Exchange:
                 return
             link.settled()
             self.ready[link] = None
+            if link.subscriptions:
+                client.subscribe([(topic, SubscribeOptions(qos=1)) for topic in link.subscriptions])
+
+        def on_message(client: mqtt.Client, userdata: object, message: mqtt.MQTTMessage) -> None:
+            if self._heard is not None:
+                self._heard(message.topic, bytes(message.payload), message.retain)
 
         def on_publish(client: mqtt.Client, userdata: object, mid: int, code: ReasonCode, more: object) -> None:
             message = link.in_flight.pop(mid, None)
@@ -228,6 +277,7 @@ class Exchange:
             self._selector.unregister(sock)
 
         link.client.on_connect = on_connect
+        link.client.on_message = on_message
         link.client.on_publish = on_publish
         link.client.on_socket_open = on_socket_open  # type: ignore[assignment]
         link.client.on_socket_close = on_socket_close  # type: ignore[assignment]

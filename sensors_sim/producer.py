@@ -1,5 +1,6 @@
 """Messages as the devices make them: content, faults, heads and bytes, for a span of time at once."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -21,8 +22,9 @@ from contracts.times import from_us
 from contracts.topics import device_topic
 from sensors_sim.city import City
 from sensors_sim.content import FIRMWARE, Fields, measured
-from sensors_sim.devices import Devices, Held, Message
+from sensors_sim.devices import Devices, Message
 from sensors_sim.faults import FaultPlan, draw
+from sensors_sim.hashing import Ints
 from sensors_sim.schedule import Schedule, Slots
 from sensors_sim.tampering import Notes, tamper_bytes, tamper_times, tamper_topic, tamper_values
 
@@ -35,17 +37,26 @@ _STRUCTS: dict[str, type[Traffic | Pedestrian | Weather | Air | Dumping | Heartb
     "status": Heartbeat,
 }
 Record = dict[str, Any]
+# what a heartbeat says under one of these may not be understood, so such a one reports nothing
+_UNHEARD = {"drop", "malformed", "truncated", "unknown_post", "wrong_topic", "future", "skew"}
 
 
 class Producer:
-    """Makes every message once. Call `births`, then `stored` and `live` with spans that follow each other.
+    """Makes every message once. Call `births`, then `stored` and `live` with spans that follow each other. `devices` is
+    made from how many stored messages each post begins with, per stream.
 
     `records` collects what was injected; whoever writes the ground truth empties it. `rebooted` likewise collects
     posts (indices) that have rebooted.
     """
 
     def __init__(
-        self, city: City, plan: FaultPlan, start_us: int, history_us: int, live: Schedule, boot_ids: list[str]
+        self,
+        city: City,
+        plan: FaultPlan,
+        start_us: int,
+        history_us: int,
+        live: Schedule,
+        devices: Callable[[dict[str, Ints]], Devices],
     ):
         self._city = city
         self._plan = plan
@@ -55,7 +66,7 @@ class Producer:
         self.begin_us = start_us - history_us
         counts = {name: self._stored_schedule.counts(name, self.begin_us, start_us) for name in STREAMS}
         self.stored_count = int(sum(count.sum() for count in counts.values()))
-        self.devices = Devices(city, counts, boot_ids)
+        self.devices = devices(counts)
         self.records: list[Record] = []
         self.rebooted: list[int] = []
 
@@ -74,8 +85,36 @@ class Producer:
             self._live_schedule.due(from_us, to_us), self._plan.reboots(self._city, from_us, to_us), False
         )
 
+    def reports(self, posts: list[int], time_us: int) -> list[Message]:
+        """Heartbeats out of turn, of posts that have something to report."""
+        return [self._beat(post, time_us) for post in posts]
+
+    def _beat(self, post: int, time_us: int) -> Message:
+        boot_id, seq, first_seq = self.devices.live("status", post)
+        beat = Heartbeat(
+            schema_version=SCHEMA_VERSION,
+            boot_id=boot_id,
+            seq=seq,
+            first_seq=first_seq,
+            time=from_us(time_us),
+            firmware=FIRMWARE,
+            **self._report(post, boot_id, seq),
+        )
+        message = self._message(post, "status", boot_id, seq, encode(beat), False)
+        self.devices.hold(message, bool(beat.dropped))
+        return message
+
+    def _report(self, post: int, boot_id: str, seq: int) -> Fields:
+        """What a heartbeat says about what the post does not hold."""
+        device = self.devices.all[post]
+        return {
+            "dropped_count": device.dropped_count,
+            "dropped": self.devices.reports.tell(device.post_id, boot_id, seq),
+            "oldest_held": self.devices.oldest_held(post),
+        }
+
     def _birth(self, post: int, time_us: int, previous: PreviousBoot | None) -> Message:
-        boot_id, seq, first_seq, held = self.devices.birth(post)
+        boot_id, seq, first_seq = self.devices.birth(post)
         birth = Birth(
             schema_version=SCHEMA_VERSION,
             boot_id=boot_id,
@@ -85,11 +124,12 @@ class Producer:
             firmware=FIRMWARE,
             previous=previous,
         )
-        message = self._message(post, "status", seq, encode(birth), False, held)
+        message = self._message(post, "status", boot_id, seq, encode(birth), False)
         message.is_retained = True
+        self.devices.hold(message)
         return message
 
-    def _message(self, post: int, stream: str, seq: int, payload: bytes, is_stored: bool, held: Held) -> Message:
+    def _message(self, post: int, stream: str, boot_id: str, seq: int, payload: bytes, is_stored: bool) -> Message:
         post_id = self._city.posts[post].post_id
         return Message(
             post=post,
@@ -99,7 +139,7 @@ class Producer:
             stream=stream,
             seq=seq,
             is_stored=is_stored,
-            held=held,
+            boot_id=boot_id,
         )
 
     def _make(self, due: list[Slots], reboots: list[tuple[int, int]], is_stored: bool) -> list[Message]:
@@ -134,9 +174,12 @@ class Producer:
 
     def _one(self, batch: "_Batch", row: int, post: int, is_stored: bool) -> Message:
         stream, fields = batch.stream, batch.fields[row]
-        boot_id, seq, first_seq, held = (self.devices.stored if is_stored else self.devices.live)(stream, post)
-        if stream == "status" and not is_stored:
-            fields["dropped_count"] = self.devices.dropped[post]
+        boot_id, seq, first_seq = (self.devices.stored if is_stored else self.devices.live)(stream, post)
+        notes = batch.notes.get(row, ())
+        is_reporting = False
+        if stream == "status" and not is_stored and not any(note["fault"] in _UNHEARD for note in notes):
+            fields |= self._report(post, boot_id, seq)
+            is_reporting = bool(fields["dropped"])
         time_us = batch.times[row]
         payload = encode(
             _STRUCTS[stream](
@@ -148,10 +191,14 @@ class Producer:
                 **fields,
             )
         )
-        message = self._message(post, stream, seq, payload, is_stored, held)
-        for note in batch.notes.get(row, ()):
+        message = self._message(post, stream, boot_id, seq, payload, is_stored)
+        for note in notes:
             self._apply(message, note, post, time_us)
             self._record(note["fault"], message, boot_id, time_us, note)
+        if message.copies:
+            self.devices.hold(message, is_reporting)
+        else:
+            self.devices.give(message)
         return message
 
     def _apply(self, message: Message, note: Record, post: int, time_us: int) -> None:
@@ -162,7 +209,8 @@ class Producer:
             message.topic = tamper_topic(fault, message.topic)
         elif fault == "drop":
             message.copies = 0
-            message.settle()
+        elif fault == "wire":
+            message.is_lost = True
         elif fault == "duplicate":
             message.copies = 2
         elif fault == "reorder":
@@ -197,12 +245,15 @@ class _Batch:
         self.times = tamper_times(city, plan, slots, self.fields, self.notes)
         gone: set[int] = set()  # rows that no further fault can reach: lost in the device
         broken: set[int] = set()
-        for name in ("drop", "malformed", "truncated", "unknown_post", "wrong_topic", "duplicate", "reorder"):
+        lost: set[int] = set()
+        for name in ("drop", "wire", "malformed", "truncated", "unknown_post", "wrong_topic", "duplicate", "reorder"):
             for row in plan.strikes(city, name, slots.stream, slots.posts, slots.time_us).tolist():
-                if row in gone or (name == "truncated" and row in broken):
+                if row in gone or (name == "truncated" and row in broken) or (name == "duplicate" and row in lost):
                     continue
                 if name == "drop":
                     gone.add(row)
+                elif name == "wire":
+                    lost.add(row)
                 elif name == "malformed":
                     broken.add(row)
                 self.notes.setdefault(row, []).append({"fault": name})

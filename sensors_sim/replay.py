@@ -15,7 +15,7 @@ from contracts.times import US, from_us
 from contracts.topics import device_topic
 from sensors_sim.boots import new_boot_id
 from sensors_sim.config import Config
-from sensors_sim.devices import Held, Message
+from sensors_sim.devices import Message
 from sensors_sim.links import Exchange, Link
 from sensors_sim.recording import RecordedDetector, read, to_lane
 from sensors_sim.sites import compass_code
@@ -37,7 +37,7 @@ class Replay:
         self._registry = registry
         self._boot_id = new_boot_id()
         self._next: dict[str, int] = {}
-        self._held: dict[str, Held] = {}
+        self._held: dict[str, dict[int, None]] = {}
         self._said: dict[tuple[str, int], tuple[RecordedDetector, Message]] = {}
         self._seen_periods: set[int] = set()
         self.shift_us = 0 if config.keep_times else self._shift(now_us)
@@ -105,8 +105,11 @@ class Replay:
             stream="traffic",
             seq=seq,
             is_stored=False,
-            held=held,
         )
+
+    def settle(self, message: Message) -> None:
+        """The broker has acknowledged a message."""
+        self._held[message.post_id].pop(message.seq, None)
 
     def _direction(self, post_id: str, word: str | None, time_us: int) -> str:
         """The file's compass word as a code; without one, the registry's direction."""
@@ -125,7 +128,7 @@ def replay(config: Config) -> int:
     def acknowledged(message: Message, was_refused: bool) -> None:
         nonlocal refused
         refused += was_refused
-        message.settle()
+        plan.settle(message)
 
     stopped = False
 
