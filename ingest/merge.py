@@ -135,7 +135,7 @@ def _write(raw: Path, parts: list[Segment], whole: Segment) -> int:
         _compare(raw, parts, aside, whole.first)
         size = aside.stat().st_size
         aside.rename(path)
-    except BaseException:
+    except Exception:
         aside.unlink(missing_ok=True)
         raise
     fsync_folder(path.parent)
