@@ -1,8 +1,9 @@
-"""`make bench-ingest`: durable ingest (the real `python -m ingest run`) beside a paho subscriber that does nothing.
+"""`make bench-ingest`: durable ingest (the real `python -m ingest run`) beside others that subscribe.
 
-Same publisher, same kind of broker with the same settings, new for every turn; the two sides alternate and the figure
-is the median of the rounds' ratios. A side's time runs from the first message that it received to the last that it
-was done with: received, for the one; for ingest, until the segment that holds it is sealed.
+Same publisher, same kind of broker with the same settings, new for every turn; the sides alternate and a figure is the
+median of the rounds' ratios. A side's time runs from the first message that it received to the last that it was done
+with: received, for a paho subscriber that does nothing and for Telegraf; for ingest, until the segment that holds it
+is sealed.
 """
 
 import argparse
@@ -12,39 +13,45 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from statistics import median
 
 import polars as pl
 
-from bench import publisher, subscriber
+from bench import publisher, subscriber, telegraf
 from bench.figures import figure
 from contracts.layout import Layout, read_progress, sealed_segments
 from contracts.segments import read_segment
 from contracts.times import US
+from contracts.topics import SUBSCRIPTION
 from tests.broker import MOSQUITTO, Embedded, Mosquitto
 
 PATIENCE_S = 60.0
+CONNECTED_S = 2.0  # Telegraf does not tell when it has subscribed
+PROCESSES = (1, 2)
 Broker = Mosquitto | Embedded
+Measure = Callable[[Broker, int, Path], float]  # (broker, messages, folder) -> messages per second
+Rates = Mapping[str, list[float]]
 
 
 class NotMeasuredError(Exception):
     """A side did not end as it should; the message says how."""
 
 
-def noop(port: int, count: int, _folder: Path) -> float:
+def noop(broker: Broker, count: int, _folder: Path) -> float:
     """Messages per second of the subscriber that does nothing."""
     context = get_context("spawn")
     ours, theirs = context.Pipe()
-    peer = context.Process(target=subscriber.run, args=(port, count, theirs), daemon=True)
+    peer = context.Process(target=subscriber.run, args=(broker.port, count, theirs), daemon=True)
     peer.start()
     try:
         if not ours.poll(PATIENCE_S) or ours.recv() != "ready":
             raise NotMeasuredError("the subscriber was not ready in time")
-        _publish(port, count)
+        _publish(broker.port, count)
         if not ours.poll(PATIENCE_S):
             raise NotMeasuredError(f"the subscriber did not get {count} messages in {PATIENCE_S:g} s")
         spent_s: float = ours.recv()
@@ -54,31 +61,61 @@ def noop(port: int, count: int, _folder: Path) -> float:
         peer.join()
 
 
-def durable(port: int, count: int, folder: Path) -> float:
-    """Messages per second of `python -m ingest run`, each in a sealed segment."""
-    layout = Layout(folder / "data")
-    environment = {**os.environ, "LAMPLIGHT_DATA": str(layout.root), "LAMPLIGHT_MQTT_PORT": str(port)}
-    ingest = subprocess.Popen([sys.executable, "-m", "ingest", "run"], env=environment)
+def durable(broker: Broker, count: int, folder: Path, processes: int = 1) -> float:
+    """Messages per second of so many `python -m ingest run` together, each message in a sealed segment."""
+    roots = [Layout(folder / name) for name in "abcdefgh"[:processes]]
+    running = [_ingest(layout, broker) for layout in roots]
     try:
-        _wait(lambda: "durable" in read_progress(layout.progress("ingest")), "ingest was not ready in time")
-        _publish(port, count)
+        _wait(lambda: all("durable" in _progress(layout) for layout in roots), "ingest was not ready in time")
+        _publish(broker.port, count)
         _wait(
-            lambda: read_progress(layout.progress("ingest"))["durable"] >= count,
+            lambda: sum(_progress(layout)["durable"] for layout in roots) >= count,
             f"ingest did not get {count} messages in {PATIENCE_S:g} s",
         )
     finally:
-        ingest.send_signal(signal.SIGTERM)
-        code = ingest.wait(PATIENCE_S)
-    if code:
-        raise NotMeasuredError(f"ingest ended with exit code {code}")
-    segments = sealed_segments(layout.raw, "a")
-    rows = sum(read_segment(layout.raw, segment).num_rows for segment in segments)
+        for process in running:
+            process.send_signal(signal.SIGTERM)
+        codes = [process.wait(PATIENCE_S) for process in running]
+    if any(codes):
+        raise NotMeasuredError(f"ingest ended with exit codes {codes}")
+    rows, began_us, ended_s = 0, 2**62, 0.0
+    for layout in roots:
+        segments = sealed_segments(layout.raw, layout.root.name)
+        for segment in segments:
+            times = pl.DataFrame(read_segment(layout.raw, segment))["received_time"].dt.epoch("us")
+            rows, began_us = rows + len(times), min(began_us, times[0])
+            ended_s = max(ended_s, segment.path(layout.raw).stat().st_mtime)
     if rows != count:
         raise NotMeasuredError(f"{rows} messages landed of {count}")
-    began_us = pl.DataFrame(read_segment(layout.raw, segments[0]))["received_time"].dt.epoch("us")[0]
-    ended_s = segments[-1].path(layout.raw).stat().st_mtime
-    spent_s: float = ended_s - began_us / US
+    return count / (ended_s - began_us / US)
+
+
+def peer(settings: str, broker: Broker, count: int, folder: Path) -> float:
+    """Messages per second of Telegraf with one of its settings."""
+    with telegraf.Telegraf(settings, broker.port, SUBSCRIPTION, folder) as running:
+        time.sleep(CONNECTED_S)
+        _publish(broker.port, count)
+        spent_s = running.seconds_for(count, PATIENCE_S)
+    if spent_s is None:
+        raise NotMeasuredError(f"telegraf did not write {count} messages in {PATIENCE_S:g} s")
     return count / spent_s
+
+
+def _ingest(layout: Layout, broker: Broker) -> "subprocess.Popen[bytes]":
+    """One process; each has its own folder, so that its progress can be read, and its own instance name."""
+    environment = {
+        **os.environ,
+        "LAMPLIGHT_DATA": str(layout.root),
+        "LAMPLIGHT_MQTT_HOST": "127.0.0.1",
+        "LAMPLIGHT_MQTT_PORT": str(broker.port),
+        "LAMPLIGHT_INGEST_SUBSCRIPTION": broker.subscription,
+        "LAMPLIGHT_INGEST_INSTANCE": layout.root.name,
+    }
+    return subprocess.Popen([sys.executable, "-m", "ingest", "run"], env=environment)
+
+
+def _progress(layout: Layout) -> dict[str, int]:
+    return read_progress(layout.progress("ingest"))
 
 
 def _publish(port: int, count: int) -> None:
@@ -98,39 +135,80 @@ def _wait(is_done: Callable[[], bool], complaint: str) -> None:
         time.sleep(0.2)
 
 
-def compare(name: str, broker: Callable[[Path], AbstractContextManager[Broker]], count: int, rounds: int) -> None:
-    """Measure both sides in turns and print the figure. Raises NotMeasuredError."""
-    rates: dict[str, list[float]] = {"noop": [], "durable": []}
+def race(
+    title: str,
+    broker: Callable[[Path], AbstractContextManager[Broker]],
+    sides: Mapping[str, Measure],
+    count: int,
+    rounds: int,
+) -> Rates:
+    """Messages per second of each side in each round, every turn on a new broker. Raises NotMeasuredError."""
+    rates: dict[str, list[float]] = {side: [] for side in sides}
     for number in range(rounds):
-        sides = [("noop", noop), ("durable", durable)]
-        for side, measure in sides if number % 2 == 0 else reversed(sides):
+        for side in list(sides) if number % 2 == 0 else list(sides)[::-1]:
             with tempfile.TemporaryDirectory() as folder, broker(Path(folder) / "broker") as running:
-                rates[side].append(measure(running.port, count, Path(folder)))
-            print(f"{name}, round {number + 1}: {side} {rates[side][-1]:,.0f} msg/s", file=sys.stderr, flush=True)
-    pairs = [ours / theirs for ours, theirs in zip(rates["durable"], rates["noop"], strict=True)]
-    figure(name, value=median(rates["durable"]), unit="msg/s", against=median(rates["noop"]), ratio=median(pairs))
+                rates[side].append(sides[side](running, count, Path(folder)))
+            print(f"{title}, round {number + 1}: {side} {rates[side][-1]:,.0f} msg/s", file=sys.stderr, flush=True)
+    return rates
+
+
+def compare(bench: str, rates: Rates, ours: str, theirs: str, **more: int) -> None:
+    """Print one figure of a race."""
+    pairs = [mine / other for mine, other in zip(rates[ours], rates[theirs], strict=True)]
+    value, against = median(rates[ours]), median(rates[theirs])
+    figure(bench, value=value, unit="msg/s", against=against, ratio=median(pairs), **more)
+
+
+def beside_noop(bench: str, broker: Callable[[Path], AbstractContextManager[Broker]], count: int, rounds: int) -> None:
+    """Ingest in one process beside a subscriber that does nothing."""
+    compare(bench, race(bench, broker, {"noop": noop, "durable": durable}, count, rounds), "durable", "noop")
+
+
+def beside_telegraf(count: int, rounds: int) -> None:
+    """Ingest, in as many processes as serve it best here, beside Telegraf as it comes and tuned."""
+    try:
+        telegraf.program()
+    except (RuntimeError, OSError, subprocess.TimeoutExpired) as error:
+        raise NotMeasuredError(str(error)) from error
+    ours = {f"durable by {number}": partial(durable, processes=number) for number in PROCESSES}
+    sides: dict[str, Measure] = {**ours, **{name: partial(peer, name) for name in telegraf.SETTINGS}}
+    rates = race("ingest.durable/telegraf", _mosquitto, sides, count, rounds)
+    best = max(ours, key=lambda side: median(rates[side]))
+    for name in telegraf.SETTINGS:
+        compare(f"ingest.durable/{name}", rates, best, name, processes=int(best.rsplit(maxsplit=1)[-1]))
+
+
+def _mosquitto(folder: Path) -> Mosquitto:
+    return Mosquitto(folder, is_autosaving=False)
+
+
+def _embedded(_folder: Path) -> Embedded:
+    return Embedded()
 
 
 def main(argv: list[str]) -> int:
     """Run the benchmark; the exit code is not 0 when a figure could not be measured."""
     top = argparse.ArgumentParser(prog="python -m bench.ingest", description=__doc__)
-    top.add_argument("--messages", type=int, default=100_000, help="per turn")
+    top.add_argument("--messages", type=int, default=100_000, help="per turn (100000)")
     top.add_argument("--rounds", type=int, default=3)
+    top.add_argument("--only", help="figures whose name contains this")
     arguments = top.parse_args(argv)
-    count = arguments.messages // publisher.CONNECTIONS * publisher.CONNECTIONS
+    count, rounds = arguments.messages // publisher.CONNECTIONS * publisher.CONNECTIONS, arguments.rounds
     code = 0
-    for name, broker in (
-        ("ingest.durable/noop", lambda folder: Mosquitto(folder, is_autosaving=False)),
-        ("ingest.embedded.durable/noop", lambda _folder: Embedded()),
-    ):
-        if name == "ingest.durable/noop" and MOSQUITTO is None:
-            print(f"{name}: not measured: mosquitto is not installed", file=sys.stderr)
-            code = 1
+    races: dict[str, Callable[[], None]] = {
+        "ingest.durable/noop": lambda: beside_noop("ingest.durable/noop", _mosquitto, count, rounds),
+        "ingest.embedded.durable/noop": lambda: beside_noop("ingest.embedded.durable/noop", _embedded, count, rounds),
+        "ingest.durable/telegraf": lambda: beside_telegraf(count, rounds),
+    }
+    for bench, measure in races.items():
+        if arguments.only and arguments.only not in bench:
             continue
         try:
-            compare(name, broker, count, arguments.rounds)
+            if MOSQUITTO is None and "embedded" not in bench:
+                raise NotMeasuredError("mosquitto is not installed")
+            measure()
         except NotMeasuredError as error:
-            print(f"{name}: not measured: {error}", file=sys.stderr)
+            print(f"{bench}: not measured: {error}", file=sys.stderr)
             code = 1
     return code
 

@@ -74,6 +74,8 @@ class Mosquitto:
     benchmarks leave it). `stop` ends it cleanly (it then keeps everything), `kill` is kill -9.
     """
 
+    subscription = "shared"
+
     def __init__(self, folder: Path, is_autosaving: bool = True):
         if MOSQUITTO is None:
             raise RuntimeError("mosquitto is not installed")
@@ -125,7 +127,13 @@ class Mosquitto:
 
 
 class Embedded:
-    """The demo's broker on free ports: MQTT 5 on `port`, MQTT 3.1.1 on `mqtt311_port`. It forgets all when it stops."""
+    """The demo's broker on free ports: MQTT 5 on `port`, MQTT 3.1.1 on `mqtt311_port`. It forgets all when it stops.
+
+    `subscription`: what LAMPLIGHT_INGEST_SUBSCRIPTION must be with it. A shared one ends its router (rumqttd 0.20.0, when
+    the subscriber goes with messages in flight), and loses what comes while the subscriber is away.
+    """
+
+    subscription = "plain"
 
     def __init__(self) -> None:
         self.port = free_port()
