@@ -3,19 +3,25 @@
 import argparse
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 from contracts import settings
+from contracts.health import parse_address
 from contracts.layout import Layout
+from contracts.payloads import Reason
 from contracts.schemas import WINDOW_S
 from pipelines.kernels.decode import Tolerance
 from pipelines.stages import Setup
+
+HEALTH = "LAMPLIGHT_PIPELINES_HEALTH"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
     """`tick_s` is the pause between looks for new segments, `window_s` the period of the exact open products,
-    `is_releasing` says whether open data is made at all."""
+    `is_releasing` says whether open data is made at all, `health` where /metrics and /health are served,
+    `disk_grace_s` how long the disk may refuse before the loop gives up."""
 
     root: Path
     registry: Path
@@ -24,6 +30,8 @@ class Config:
     tolerance: Tolerance
     is_once: bool
     is_releasing: bool
+    health: tuple[str, int] | None = None
+    disk_grace_s: float = 300.0
 
     @property
     def setup(self) -> Setup:
@@ -41,8 +49,27 @@ def parser() -> argparse.ArgumentParser:
     run = verbs.add_parser("run", help="pick up new segments about every second, until stopped")
     run.add_argument("--once", action="store_true", help="drain what has landed and exit")
     run.add_argument("--no-release", action="store_true", help="make no open data")
-    run.add_argument("--data", type=Path, help="data root (LAMPLIGHT_DATA)")
+    run.add_argument("--health", metavar="ADDRESS", help=f"PORT or HOST:PORT of /metrics and /health ({HEALTH})")
+    replay = verbs.add_parser("replay-quarantine", help="judge quarantined messages again; those that pass leave")
+    reasons = [reason.value for reason in Reason]
+    which = replay.add_mutually_exclusive_group(required=True)
+    which.add_argument("--reason", action="append", choices=reasons, metavar="REASON", help=", ".join(reasons))
+    which.add_argument("--all", action="store_true", help="every reason")
+    rebuild = verbs.add_parser("rebuild", help="judge the raw log again, after a new decoder or a corrected registry")
+    for verb in (replay, rebuild):
+        verb.add_argument("--since", type=_moment, metavar="TIME", help="only what was received since (ISO 8601, UTC)")
+        verb.add_argument("--dry-run", action="store_true", help="say what would change and change nothing")
+    for verb in (run, replay, rebuild):
+        verb.add_argument("--data", type=Path, help="data root (LAMPLIGHT_DATA)")
     return top
+
+
+def _moment(text: str) -> datetime:
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
 def _window(text: str) -> int:
@@ -57,12 +84,15 @@ def from_environment(environ: Mapping[str, str], arguments: argparse.Namespace) 
     root = arguments.data or settings.data_root(environ)
     days = settings.read(environ, "LAMPLIGHT_READINGS_RETENTION_DAYS", 30.0, settings.positive)
     future_s = settings.read(environ, "LAMPLIGHT_FUTURE_TOLERANCE_S", 60.0, settings.positive)
+    given = {HEALTH: arguments.health} if getattr(arguments, "health", None) else {}
     return Config(
         root=root,
         registry=settings.read(environ, "LAMPLIGHT_REGISTRY", Layout(root).registry, Path),
         tick_s=settings.read(environ, "LAMPLIGHT_TICK_S", 1.0, settings.positive),
         window_s=settings.read(environ, "LAMPLIGHT_WINDOW_S", WINDOW_S, _window),
         tolerance=Tolerance(retention_s=int(days * 86_400), future_s=int(future_s)),
-        is_once=arguments.once,
-        is_releasing=not arguments.no_release,
+        is_once=getattr(arguments, "once", False),
+        is_releasing=not getattr(arguments, "no_release", False),
+        health=settings.read({**environ, **given}, HEALTH, None, parse_address),
+        disk_grace_s=settings.read(environ, "LAMPLIGHT_DISK_GRACE_S", 300.0, settings.positive),
     )

@@ -9,13 +9,15 @@ from dataclasses import dataclass
 
 import apache_beam as beam
 import pyarrow as pa
+from apache_beam.metrics import Metrics, MetricsFilter
 from apache_beam.runners.portability.fn_api_runner.fn_runner import FnApiRunner
 
 from contracts.layout import Segment
-from pipelines import coders, stages
+from pipelines import coders, counts, stages
 from pipelines.stages import Setup
 
 Chunk = tuple[Segment, ...]
+NAMESPACE = "lamplight"
 
 
 class DecodeFn(beam.DoFn):
@@ -23,7 +25,13 @@ class DecodeFn(beam.DoFn):
         self.setup_ = setup
 
     def process(self, chunk: Chunk) -> Iterator[tuple[str, pa.RecordBatch]]:
-        yield from stages.decode(self.setup_, chunk).items()
+        raw = stages.read(self.setup_, chunk)
+        batches = stages.decode_raw(self.setup_, raw)
+        for name, amount in counts.of_chunk(raw, batches):
+            Metrics.counter(NAMESPACE, name).inc(amount)
+        for name, moment in counts.newest(batches):
+            Metrics.distribution(NAMESPACE, name).update(moment)
+        yield from batches.items()
 
 
 class UniteFn(beam.DoFn):
@@ -111,10 +119,17 @@ class CleanAndAggregate(beam.PTransform):
         )
 
 
-def run(setup: Setup, chunks: list[Chunk]) -> None:
-    """Bring the lake up to date with the segments, on this machine. Raises what a stage raised."""
+def run(setup: Setup, chunks: list[Chunk]) -> dict[str, int]:
+    """Bring the lake up to date with the segments, on this machine; what was met, by the names of `counts`.
+
+    Raises what a stage raised.
+    """
     coders.register()
     # always this runner by name: DirectRunner would try to download another at run time
     pipeline = beam.Pipeline(runner=FnApiRunner())
     _ = pipeline | beam.Create(chunks) | CleanAndAggregate(setup=setup)
-    pipeline.run().wait_until_finish()
+    result = pipeline.run()
+    result.wait_until_finish()
+    met = result.metrics().query(MetricsFilter().with_namespace(NAMESPACE))
+    found = {counter.key.metric.name: counter.committed for counter in met["counters"]}
+    return found | {one.key.metric.name: one.committed.max for one in met["distributions"]}

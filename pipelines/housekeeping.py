@@ -10,7 +10,7 @@ from deltalake.exceptions import CommitFailedError
 
 from contracts.schemas import TABLES, Table
 from contracts.times import US, from_us
-from pipelines.lake import file_bounds, open_table
+from pipelines.lake import HOOKS, file_bounds, open_table
 
 # (length, age after its end at which a span is compacted), seconds: ten minutes when most stragglers are in, so that a
 # commit has few files to look through; an hour when late readings are in.
@@ -46,13 +46,23 @@ def _rewrite(root: Path, table: Table, start_us: int, end_us: int) -> None:
     order = list(dict.fromkeys(["post_id" if "post_id" in table.key else table.time, table.time, *table.key]))
     predicate = f"{table.time} >= '{start.isoformat()}' AND {table.time} < '{end.isoformat()}'"
     content = rows.sort(order).to_arrow().cast(table.schema)
-    write_deltalake(handle, content, mode="overwrite", predicate=predicate)
+    write_deltalake(handle, content, mode="overwrite", predicate=predicate, post_commithook_properties=HOOKS)
 
 
-def tidy(root: Path, now_us: int) -> dict[str, int]:
-    """Compact and vacuum every table; files removed per table."""
-    removed = {}
+def compact_all(root: Path, now_us: int) -> None:
+    """Compact every table."""
     for table in TABLES.values():
         compact(root, table, now_us)
-        removed[table.name] = len(open_table(root, table.name).vacuum(dry_run=False))
+
+
+def vacuum(root: Path) -> dict[str, int]:
+    """Remove replaced files and log entries whose time has passed; files removed per table.
+
+    The versions that replaced them must be durable: a power cut that undid one would need its files again.
+    """
+    removed = {}
+    for table in TABLES.values():
+        handle = open_table(root, table.name)
+        removed[table.name] = len(handle.vacuum(dry_run=False, post_commithook_properties=HOOKS))
+        handle.cleanup_metadata()
     return removed

@@ -12,10 +12,10 @@ from pathlib import Path
 import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
-from deltalake import DeltaTable, write_deltalake
+from deltalake import DeltaTable, PostCommitHookProperties, write_deltalake
 from deltalake.exceptions import CommitFailedError, TableNotFoundError
 
-from contracts.layout import Layout
+from contracts.layout import Layout, make_folder
 from contracts.schemas import TABLES, Table
 from contracts.times import MINUTE_US, from_us
 
@@ -26,6 +26,10 @@ _RETRIES = 50
 LIVE_FILE_BYTES = 256 * 1024
 BULK_FILE_BYTES = 16 * 1024 * 1024
 BULK_ROWS = 200_000
+CHECKPOINT_EVERY = 100
+# a checkpoint that a power cut undoes after it let log entries be removed would take the table with it, so checkpoints
+# and the removal of old entries have times of their own (durability, housekeeping)
+HOOKS = PostCommitHookProperties(create_checkpoint=False, cleanup_expired_logs=False)
 
 
 class Conflict(Exception):
@@ -48,20 +52,36 @@ def open_table(root: Path, name: str) -> DeltaTable:
 
 
 def _create(path: Path, table: Table) -> DeltaTable:
-    path.mkdir(parents=True, exist_ok=True)
+    make_folder(path)
     return DeltaTable.create(
         str(path),
         schema=table.schema,
         mode="ignore",
         description=table.description,
         configuration={
-            "delta.checkpointInterval": "100",
+            "delta.checkpointInterval": str(CHECKPOINT_EVERY),
             # replaced files go after minutes: the grace is the longest query on a published catalogue
             "delta.deletedFileRetentionDuration": "interval 15 minutes",
             "delta.logRetentionDuration": "interval 20 minutes",
             "delta.enableExpiredLogCleanup": "true",
         },
+        post_commithook_properties=HOOKS,
     )
+
+
+def forget(root: Path) -> None:
+    """Open the tables anew: their files were changed behind the handles."""
+    lake = Layout(root).lake
+    for path in [path for path in _HANDLES if path.parent == lake]:
+        del _HANDLES[path]
+
+
+def checkpoint(root: Path, before: dict[str, int], after: dict[str, int]) -> None:
+    """Write a checkpoint of each table that has passed a multiple of CHECKPOINT_EVERY between two vectors of
+    versions, so that a new handle reads few log entries."""
+    for name, version in after.items():
+        if version // CHECKPOINT_EVERY > max(0, before.get(name, 0)) // CHECKPOINT_EVERY:
+            open_table(root, name).create_checkpoint()
 
 
 def versions(root: Path) -> dict[str, int]:
@@ -73,6 +93,11 @@ def count_rows(root: Path, name: str) -> int:
     """Rows of a table, from its log alone."""
     actions = pa.table(open_table(root, name).get_add_actions(flatten=True))
     return int(pc.sum(actions["num_records"]).as_py() or 0)
+
+
+def count_files(root: Path, name: str) -> int:
+    """Files of a table, from its log alone."""
+    return len(open_table(root, name).file_uris())
 
 
 def file_bounds(handle: DeltaTable, table: Table) -> list[tuple[str, int, int]]:
@@ -139,7 +164,14 @@ def replace_blocks(
             # by time, so that statistics of row groups prune; compaction sorts by post
             rows = wanted.sort(table.time).to_arrow().cast(table.schema)
             size = LIVE_FILE_BYTES if rows.num_rows < BULK_ROWS else BULK_FILE_BYTES
-            write_deltalake(handle, rows, mode="overwrite", predicate=predicate, target_file_size=size)
+            write_deltalake(
+                handle,
+                rows,
+                mode="overwrite",
+                predicate=predicate,
+                target_file_size=size,
+                post_commithook_properties=HOOKS,
+            )
         except CommitFailedError:
             continue
         return True

@@ -1,16 +1,20 @@
 """The live loop of one machine: every tick runs the Beam graph over the segments that are new (law 6)."""
 
-import sys
 import time
 from collections import deque
 from statistics import median
 
+from contracts.health import Health
 from contracts.layout import Positions, write_progress
+from contracts.logs import say
 from contracts.segments import recover_abandoned
+from contracts.settings import SettingError
 from contracts.times import US
-from pipelines import graph, housekeeping, lake
-from pipelines.config import Config
-from pipelines.log import chunks, new_segments, passed, rewound
+from pipelines import disk, durability, graph, housekeeping, lake
+from pipelines.config import HEALTH, Config
+from pipelines.log import chunks, new_segments, passed, rewound, rows_new
+from pipelines.metrics import Metrics
+from pipelines.recovery import settle
 from pipelines.release.door import Door
 
 REREAD_S = 600
@@ -19,18 +23,27 @@ RECOVER_S = 5
 
 
 class Live:
-    """State of one running loop: positions, what the tick found, when the next chores are due."""
+    """State of one running loop: positions, what the tick found, when the next chores are due.
 
-    def __init__(self, config: Config):
+    All of it can be found again from the files: after a refusal of the disk the loop begins with a new one.
+    """
+
+    def __init__(self, config: Config, metrics: Metrics):
+        disk.check_room(config.layout.lake)
         self.config = config
         self.layout = config.layout
-        self.positions = Positions.load(self.layout.positions)
+        self.metrics = metrics
+        self.positions, taken_back = settle(config.setup, Positions.load(self.layout.positions))
+        if taken_back:
+            say("pipelines", f"torn table versions were taken back, to be made again: {', '.join(taken_back)}")
         # tables may hold more than the positions tell, never less; the last minutes are read again all the same
         since_s = self.positions.covered_us / US - REREAD_S
         self.offsets = rewound(self.layout.raw, self.positions.offsets, since_s)
+        self.covered_us = self.positions.covered_us
         self.door = Door(config) if config.is_releasing else None
         self.messages = 0
         self.ticks: deque[float] = deque(maxlen=60)
+        self._is_claimed = False
         self._tidy_at = time.monotonic() + TIDY_S
         self._recover_at = 0.0
         self._quarantined_before = self._quarantined()
@@ -43,36 +56,54 @@ class Live:
             self._recover_at = began + RECOVER_S
         listed_us = time.time_ns() // 1000
         segments, is_all = new_segments(self.layout.raw, self.offsets)
-        covered_us = listed_us if is_all else self.positions.covered_us
         if segments:
-            graph.run(self.config.setup, chunks(segments))
+            disk.check_room(self.layout.lake)
+            try:
+                met = graph.run(self.config.setup, chunks(segments))
+            except Exception as error:
+                if not _is_gone(error) or all(one.path(self.layout.raw).exists() for one in segments):
+                    raise
+                # removed since it was listed, with nothing in its place: the next tick lists again
+                say("pipelines", "a segment was removed while it was about to be read", "warning")
+                return True
+            self.messages += rows_new(self.offsets, segments)
             self.offsets = passed(self.offsets, segments)
-            self.messages += sum(segment.last - segment.first + 1 for segment in segments)
-        if segments or not self.layout.positions.exists():
-            self._store(covered_us)
+            self.metrics.met(met)
+        self.covered_us = listed_us if is_all else self.covered_us
+        if segments or not self._is_claimed:
+            self._claim(self.covered_us)
         if self.door is not None:
-            self.door.open(covered_us)
+            self.door.open(self.covered_us)
         self.ticks.append(time.monotonic() - began)
-        self._say(covered_us, len(segments))
+        released = self.door.released_windows if self.door else 0
+        self.metrics.ticked(self.ticks[-1], self.covered_us, self.offsets, released)
+        self._say(len(segments))
         return not is_all
 
     def chores(self) -> None:
         """Compaction and vacuum, when due."""
         if time.monotonic() >= self._tidy_at:
-            housekeeping.tidy(self.config.root, time.time_ns() // 1000)
-            # a catalogue must not go on reading versions whose files will be vacuumed
-            self._store(self.positions.covered_us)
+            housekeeping.compact_all(self.config.root, time.time_ns() // 1000)
+            # what vacuum removes must be missed by nobody: neither by a catalogue nor after a power cut
+            self._claim(self.positions.covered_us)
+            housekeeping.vacuum(self.config.root)
             self._tidy_at = time.monotonic() + TIDY_S
 
-    def _store(self, covered_us: int) -> None:
-        versions = lake.versions(self.config.root)
-        self.positions = Positions(offsets=self.offsets, versions=versions, covered_us=covered_us)
-        self.positions.store(self.layout.positions)
+    def close(self) -> None:
+        """Let go of the release store."""
+        if self.door is not None:
+            self.door.store.db.close()
+
+    def _claim(self, covered_us: int) -> None:
+        self.positions = durability.claim(self.config.root, self.positions, self.offsets, covered_us)
+        self._is_claimed = True
+        if self.config.health is not None:
+            self.metrics.claimed(self.positions.versions, lambda name: lake.count_files(self.config.root, name))
 
     def _quarantined(self) -> int:
         return lake.count_rows(self.config.root, "quarantine")
 
-    def _say(self, covered_us: int, segments: int) -> None:
+    def _say(self, segments: int) -> None:
         quarantined = self._quarantined() - self._quarantined_before
         write_progress(
             self.layout.progress("pipelines"),
@@ -84,22 +115,58 @@ class Live:
                 "tick_p50_s": round(median(self.ticks), 3),
                 "tick_max_s": round(max(self.ticks), 3),
                 "segments": segments,
-                "covered_us": covered_us,
+                "covered_us": self.covered_us,
                 "time_us": time.time_ns() // 1000,
             },
         )
 
 
+def _is_gone(error: BaseException | None) -> bool:
+    """Whether a file that was not there made a run of the graph fail; a runner wraps what a stage raised."""
+    while error is not None and not isinstance(error, FileNotFoundError):
+        error = error.__cause__ or error.__context__
+    return error is not None
+
+
 def run(config: Config, is_stopped: "StopFlag") -> int:
     """Tick until stopped, or until all is drained with `--once`; the exit code."""
-    live = Live(config)
+    metrics = Metrics(config.layout.raw)
+    health = Health(config.health, metrics.registry, metrics.check, HEALTH) if config.health else None
+    try:
+        return _run(config, metrics, is_stopped)
+    finally:
+        if health is not None:
+            health.close()
+
+
+def _run(config: Config, metrics: Metrics, is_stopped: "StopFlag") -> int:
+    patience = disk.Patience(config.disk_grace_s)
+    live: Live | None = None
     while not is_stopped():
         began = time.monotonic()
-        is_more = live.tick()
-        if config.is_once and not is_more:
-            print(f"pipelines: {live.messages} messages cleaned or quarantined", file=sys.stderr)
-            break
-        live.chores()
+        try:
+            live = live or Live(config, metrics)
+            is_more = live.tick()
+            patience.went_on()
+            if config.is_once and not is_more:
+                say("pipelines", f"{live.messages} messages cleaned or quarantined", messages=live.messages)
+                break
+            live.chores()
+        except Exception as error:
+            words = disk.refusal(error)
+            # at the very start a wrong setting is what a person must change
+            if words is None or (isinstance(error, SettingError) and patience.since is None and live is None):
+                raise
+            metrics.disk_failures.inc()
+            pause_s = patience.refused(words)
+            if patience.is_over:
+                say("pipelines", f"the disk has refused for {config.disk_grace_s:g} s: giving up", "error")
+                return 1
+            if live is not None:
+                live.close()
+            live = None
+            _sleep(time.monotonic() + pause_s, is_stopped)
+            continue
         if not is_more:
             _sleep(began + config.tick_s, is_stopped)
     return 0

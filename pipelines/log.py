@@ -2,10 +2,14 @@
 
 from pathlib import Path
 
+import polars as pl
+
 from contracts.layout import SHARD, Segment, instances, sealed_segments
+from contracts.times import US
 
 CHUNK_ROWS = 20_000
 TICK_ROWS = 60_000
+SEALED_WITHIN_S = 60.0  # far more than ingest takes, and than clocks differ
 
 
 def new_segments(raw: Path, offsets: dict[str, int], limit_rows: int = TICK_ROWS) -> tuple[list[Segment], bool]:
@@ -50,12 +54,36 @@ def passed(offsets: dict[str, int], segments: list[Segment]) -> dict[str, int]:
     return after
 
 
+def rows_new(offsets: dict[str, int], segments: list[Segment]) -> int:
+    """Messages in these segments that lie behind the positions; a merged one may begin before them."""
+    return sum(
+        segment.last + 1 - max(segment.first, min(offsets.get(segment.instance, 0), segment.last + 1))
+        for segment in segments
+    )
+
+
 def rewound(raw: Path, offsets: dict[str, int], since_s: float) -> dict[str, int]:
     """Positions set back to the first segment that was sealed at or after a moment (seconds since 1970)."""
     before = dict(offsets)
     for name, offset in offsets.items():
         for segment in sealed_segments(raw, name, max(0, offset - SHARD)):
-            if segment.first < offset and segment.path(raw).stat().st_mtime >= since_s:
-                before[name] = min(before[name], segment.first)
+            if segment.first < offset and (first := _first_since(raw, segment, since_s)) is not None:
+                before[name] = min(before[name], first)
                 break
     return before
+
+
+def _first_since(raw: Path, segment: Segment, since_s: float) -> int | None:
+    """The first offset of a segment that may have been sealed at or after a moment; None when there is none."""
+    try:
+        if segment.path(raw).stat().st_mtime < since_s:
+            return None
+        if not segment.is_merged:
+            return segment.first
+        # merged just now from old ones: the receipts tell, and sealing follows a receipt within a second
+        rows = pl.read_parquet(segment.path(raw), columns=["offset", "received_time"], hive_partitioning=False)
+    except FileNotFoundError:
+        return segment.first  # merged or removed meanwhile: what is left of it is read
+    since_us = int((since_s - SEALED_WITHIN_S) * US)
+    first: int | None = rows.filter(pl.col("received_time").dt.epoch("us") >= since_us)["offset"].min()  # type: ignore[assignment]
+    return first

@@ -73,7 +73,16 @@ def registry(path: Path) -> Registry:
 
 def decode(setup: Setup, segments: Sequence[Segment]) -> dict[str, pa.RecordBatch]:
     """Rows per table of a few segments, as one record batch each."""
-    raw = pa.concat_tables([read_segment(setup.layout.raw, segment) for segment in segments])
+    return decode_raw(setup, read(setup, segments))
+
+
+def read(setup: Setup, segments: Sequence[Segment]) -> pa.Table:
+    """Rows of a few segments. Raises FileNotFoundError when one is gone: list them again."""
+    return pa.concat_tables([read_segment(setup.layout.raw, segment) for segment in segments])
+
+
+def decode_raw(setup: Setup, raw: pa.Table) -> dict[str, pa.RecordBatch]:
+    """Rows per table of raw messages, as one record batch each."""
     frames = _without_collector(lambda: decode_messages(raw, registry(setup.registry), setup.tolerance))
     return {name: to_batch(frame, TABLES[name]) for name, frame in frames.items()}
 

@@ -19,12 +19,23 @@ def message_key(table: Table) -> list[str]:
 
 
 def unite(existing: pl.DataFrame, new: pl.DataFrame, table: Table) -> pl.DataFrame:
-    """The union of two sets of rows of one table, in no order. Blocks may be mixed."""
-    rows = pl.concat([existing, new]).sort("received_time").unique(subset=table.identity, keep="first")
+    """The union of two sets of rows of one table, in no order. Blocks may be mixed.
+
+    Of rows that are told apart by nothing but their content, which another decoder or registry made, the existing one
+    stays: superseding is what replaces it.
+    """
+    rows = pl.concat([existing, new]).sort("received_time", maintain_order=True)
+    rows = rows.unique(subset=table.identity, keep="first")
     if table.is_reading:
         least = pl.col("digest").min().over(message_key(table))
         rows = rows.with_columns(is_conflicting=pl.col("digest") != least)
     return rows
+
+
+def supersede(existing: pl.DataFrame, gone: pl.DataFrame, new: pl.DataFrame, table: Table) -> pl.DataFrame:
+    """The union with `new` of what is left without `gone`: rows that the messages of `new` made when they were judged
+    before."""
+    return unite(existing.join(gone, on=table.identity, how="anti"), new, table)
 
 
 def readings(frame: pl.DataFrame) -> pl.DataFrame:
@@ -38,7 +49,11 @@ def extra_copies(existing: pl.DataFrame, new: pl.DataFrame, table: Table) -> pl.
     A copy that was once extra stays extra, so the set of all of them depends on what landed and not on its order.
     Wills have no seq and are left out.
     """
-    rows = pl.concat([existing, new])
+    columns = ["received_time", "digest"]
+    # most messages land once, and two integers tell so at a tenth of the cost of the whole name
+    receipts = pl.concat([existing.select(columns), new.select(columns)]).unique()
+    several = receipts.filter(pl.col("digest").is_duplicated())["digest"].unique()
+    rows = pl.concat([frame.filter(pl.col("digest").is_in(several.implode())) for frame in (existing, new)])
     if table.stream is not None:
         rows = rows.with_columns(stream=pl.lit(table.stream))
     if "kind" in table.key:

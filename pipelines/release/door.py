@@ -61,6 +61,7 @@ class Door:
         self._registry_version = -1
         self._drawn = self.store.windows(traffic.PRODUCT.name)
         self.noised_windows = 0
+        self.released_windows = 0
         self._restore()
 
     def open(self, covered_us: int) -> None:
@@ -163,6 +164,7 @@ class Door:
                 meta = self._meta(covered_us, frame, self.config.window_s)
                 if feeds.archive_window(self.open_folder, product, from_us(start), frame, meta):
                     self.released += frame.height
+                    self.released_windows += 1
 
     def _release_noised(self, entries: Registry, covered_us: int) -> None:
         flows = file_bounds(open_table(self.config.root, FLOW_MINUTES.name), FLOW_MINUTES)
@@ -195,6 +197,7 @@ class Door:
         meta = self._meta(covered_us, frame, FLOW_WINDOW_S)
         if feeds.archive_window(self.open_folder, traffic.PRODUCT, from_us(start), frame, meta):
             self.released += frame.height
+            self.released_windows += 1
 
     def _write_traffic(self) -> None:
         """The newest drawn window as it was archived: the registry may have changed since."""
