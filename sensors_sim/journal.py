@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from pathlib import Path
 
-from contracts.layout import fsync_folder
+from contracts.layout import fsync_folder, make_folder
 from contracts.settings import SettingError
 from contracts.streams import STREAMS
 from sensors_sim.devices import Message
@@ -265,7 +265,7 @@ class Journal:
     def _rotate(self, number: int) -> None:
         path = self._folder / f"{number:08d}.journal"
         try:
-            self._folder.mkdir(parents=True, exist_ok=True)
+            make_folder(self._folder)
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
             os.write(descriptor, MAGIC)
             os.fsync(descriptor)

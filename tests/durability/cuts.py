@@ -40,7 +40,7 @@ from tests.end_to_end.city import ROOT, City, wait_for
 POSTS = 40
 ROUNDS_PER_RUN = 10
 LONG_AGO_S = 7200.0
-STAGES = (["ingest", "run"], ["pipelines", "run"])
+STAGES = (["ingest", "run"], ["ingest", "receipts"], ["pipelines", "run"])
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ class Cut:
     is_lucky: bool
     root: Path
     acknowledged: Counter[Message]
-    received: Counter[Message]
+    received: set[Message]
     receipts: dict[str, Receipt]
     stored: Positions | None
 
@@ -112,7 +112,7 @@ def cut(run: Run, moments: Sequence[tuple[int, Random | None]], folder: Path) ->
             is_lucky=luck is not None,
             root=root,
             acknowledged=Counter(replay.acknowledged),
-            received=Counter(replay.received),
+            received=set(replay.received),
             receipts=dict(replay.receipts),
             stored=stores[-2] if len(stores) > 1 else None,
         )

@@ -4,7 +4,7 @@ A message counts as acknowledged from the PUBACK that answers its packet, a rece
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from io import BytesIO
 
@@ -73,14 +73,20 @@ class Connection:
     outbound: Packets = field(default_factory=Packets)
     unanswered: dict[int, Message] = field(default_factory=dict)
 
+    @property
+    def is_ingest(self) -> bool:
+        return self.client.startswith("lamplight-ingest")
+
 
 @dataclass
 class Replay:
-    """Plays events one by one. `acknowledged` counts each message's PUBACKs; `received` what the broker delivered."""
+    """Plays events one by one. `published` is what clients sent and `received` what brokers delivered to ingest, in
+    order; `acknowledged` counts each message's PUBACKs; `receipts` holds the newest of each post."""
 
     disk: Disk
     acknowledged: Counter[Message] = field(default_factory=Counter)
-    received: Counter[Message] = field(default_factory=Counter)
+    published: list[Message] = field(default_factory=list)
+    received: list[Message] = field(default_factory=list)
     receipts: dict[str, Receipt] = field(default_factory=dict)
     _connections: dict[str, Connection] = field(default_factory=dict)
 
@@ -89,6 +95,9 @@ class Replay:
         acknowledged: list[Message] = []
         receipts: list[tuple[str, Receipt]] = []
         if isinstance(event, Sent):
+            # other sockets are not ours to read (paho wakes its own thread over one)
+            if event.connection not in self._connections and event.data[:1] != b"\x10":
+                return acknowledged, receipts
             connection = self._connections.setdefault(event.connection, Connection())
             for kind, flags, body in connection.outbound.feed(event.data):
                 if kind == _CONNECT:
@@ -97,20 +106,23 @@ class Replay:
                     at = sum(start)
                     connection.client = body[at + 2 : at + 2 + int.from_bytes(body[at : at + 2], "big")].decode()
                 elif kind == _PUBACK:
-                    acknowledged.append(connection.unanswered.pop(int.from_bytes(body[:2], "big")))
+                    message = connection.unanswered.pop(int.from_bytes(body[:2], "big"))
+                    if connection.is_ingest:
+                        acknowledged.append(message)
                 elif kind == _PUBLISH:
                     _, (topic, payload) = _publish(flags, body)
+                    self.published.append((topic, payload))
                     post = topic.rpartition("/")[2]
                     if topic == receipt_topic(post) and (receipt := decode_receipt(payload)) is not None:
                         receipts.append((post, receipt))
         elif isinstance(event, Received):
             known = self._connections.get(event.connection)
-            if known is not None and known.client.startswith("lamplight-ingest"):
-                for kind, flags, body in known.inbound.feed(event.data):
-                    if kind == _PUBLISH:
-                        packet_id, message = _publish(flags, body)
-                        known.unanswered[packet_id] = message
-                        self.received[message] += 1
+            for kind, flags, body in known.inbound.feed(event.data) if known else ():
+                if known and kind == _PUBLISH:
+                    packet_id, message = _publish(flags, body)
+                    known.unanswered[packet_id] = message
+                    if known.is_ingest:
+                        self.received.append(message)
         else:
             self.disk.apply(event)
         self.acknowledged.update(acknowledged)
@@ -137,20 +149,20 @@ def rows(name: str, data: bytes) -> list[Message]:
 class RawLog:
     """How often each message is in those segments that a power cut would leave, kept up with a replay.
 
-    `is_counted` tells by its path below raw/ whether a segment counts.
+    Only files with these endings count. `added` are the rows that the last update found.
     """
 
     disk: Disk
-    is_counted: Callable[[str], bool] = lambda path: path.endswith((".open", ".arrow", ".parquet"))
+    endings: tuple[str, ...] = (".open", ".arrow", ".parquet")
     counts: Counter[Message] = field(default_factory=Counter)
+    added: list[Message] = field(default_factory=list)
     _known: dict[int, tuple[File, int, list[Message]]] = field(default_factory=dict)
 
     def update(self) -> Counter[Message]:
         """The counts as they are now."""
-        present = {}
-        for path, file in self.disk.kept_files("raw"):
-            if self.is_counted(path):
-                present[id(file)] = (path, file)
+        self.added = []
+        files = self.disk.kept_files("raw")
+        present = {id(file): (path, file) for path, file in files if path.endswith(self.endings)}
         for key in [key for key in self._known if key not in present]:
             self.counts.subtract(self._known.pop(key)[2])
         for key, (path, file) in present.items():
@@ -161,4 +173,5 @@ class RawLog:
                 held = rows(path, file.kept())
                 self._known[key] = (file, file.durable, held)
                 self.counts.update(held)
+                self.added += held
         return self.counts
