@@ -64,12 +64,12 @@ class Receipts:
             if not is_cut and (not self.tail.behind or stop.wait(LOOK_S)):
                 return
 
-    def read(self, stop: Stop | None = None, for_s: float = TURN_S) -> bool:
-        """Take up what is sealed, for about so long; True when there may be more."""
-        until = time.monotonic() + for_s
+    def read(self, stop: Stop) -> bool:
+        """Take up what is sealed, for about TURN_S; True when there may be more."""
+        until = time.monotonic() + TURN_S
         for rows in self.tail.read():
             self._take(rows)
-            if time.monotonic() >= until or (stop is not None and stop.is_set):
+            if time.monotonic() >= until or stop.is_set:
                 return True
         return False
 
@@ -191,7 +191,5 @@ def run(config: Config, stop: Stop) -> int:
             is_held_back = receipts.tell()
             receipts.chores()
             pause_s = 0.0 if is_more else HURRY_S if is_held_back else LOOK_S - (time.monotonic() - began)
-        receipts.read()
-        receipts.tell()
         receipts.store()
     return 0

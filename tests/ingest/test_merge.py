@@ -62,6 +62,14 @@ def test_a_large_shard_has_row_groups_that_can_be_skipped(tmp_path: Path, monkey
     assert readable(tmp_path).equals(before)
 
 
+def test_what_a_crash_left_half_written_is_removed(tmp_path: Path) -> None:
+    fill(tmp_path, NOW - DAY)
+    left = Segment("a", 0, 49, True).path(Layout(tmp_path).raw)
+    left.with_name(f".{left.name}.tmp").write_bytes(b"PAR1")
+    merge_all(tmp_path)
+    assert len(os.listdir(left.parent)) == 1
+
+
 def test_a_gap_is_not_hidden(tmp_path: Path) -> None:
     parts = fill(tmp_path, NOW - DAY)
     parts[1].path(Layout(tmp_path).raw).unlink()

@@ -107,15 +107,39 @@ def test_two_instances_share_a_post_and_one_comes_later(tmp_path: Path, mosquitt
         listener.until_told({BOOT: {"air": 19}})
 
 
-def test_what_a_killed_ingest_left_open_is_receipted_without_it(tmp_path: Path, mosquitto: Mosquitto) -> None:
+def test_what_a_killed_ingest_leaves_open_is_receipted_without_it(tmp_path: Path, mosquitto: Mosquitto) -> None:
+    root = tmp_path / "data"
+    with Listener(mosquitto.port) as listener, telling(root, mosquitto):
+        with Running(root, mosquitto.port, script=SCRIPT + POINTS["after the acks"]) as ingest:
+            ingest.until_said("landing from")
+            send(mosquitto, [message(0), message(1)])
+            assert ingest.ended() == -signal.SIGKILL
+        listener.until_told({BOOT: {"air": 1}})
+
+
+def test_a_seal_that_a_power_cut_undid_is_no_log_begun_anew(tmp_path: Path, mosquitto: Mosquitto) -> None:
     root = tmp_path / "data"
     with Running(root, mosquitto.port, script=SCRIPT + POINTS["after the acks"]) as ingest:
         ingest.until_said("landing from")
         send(mosquitto, [message(0), message(1)])
         assert ingest.ended() == -signal.SIGKILL
     assert open_segments(Layout(root).raw, "a")
-    with Listener(mosquitto.port) as listener, telling(root, mosquitto):
-        listener.until_told({BOOT: {"air": 1}})
+    memory.store(Layout(root), memory.Memory(offsets={"a": 2}))
+    with telling(root, mosquitto) as running:
+        assert not any("reading" in line for line in running.lines)
+        until(lambda: not open_segments(Layout(root).raw, "a"))
+
+
+def test_nobody_is_told_before_all_is_read_again(tmp_path: Path, mosquitto: Mosquitto) -> None:
+    """Else a receipt would say less than the one before."""
+    root = tmp_path / "data"
+    for seq in range(0, 60, 3):
+        land(root, [message(seq + more) for more in range(3)])
+    script = "import ingest.receipts\ningest.receipts.TURN_S = 0.0"
+    with Listener(mosquitto.port) as listener:
+        with Running(root, mosquitto.port, "receipts", script=script):
+            listener.until_told({BOOT: {"air": 59}})
+        assert [receipt.boots for _, receipt, _ in listener.heard] == [{BOOT: {"air": 59}}]
 
 
 @pytest.mark.parametrize("kept", ["its memory", "no memory", "a broken memory", "a memory of another log"])
