@@ -43,6 +43,8 @@ def start(config: Config) -> int:
     """Prepare an empty data root and the registry, then become honcho."""
     _need_free(config.mqtt_host, config.mqtt_port, "LAMPLIGHT_MQTT_PORT")
     _need_free(config.api_host, config.api_port, "LAMPLIGHT_API_PORT")
+    for variable, (host, port) in config.health.items():
+        _need_free(host, port, variable)
     _empty(config.root)
     environment = config.environment()
     subprocess.run([sys.executable, "-m", "sensors_sim", "fleet"], check=True, env=environment)
@@ -53,6 +55,8 @@ Lamplight: about 400 simulated lampposts of four districts of Hong Kong, live.
   open feeds    {config.api_url}/            (weather, air and traffic; JSON, GeoJSON, CSV, Parquet)
   analysts      LAMPLIGHT_DATA={config.root} .venv/bin/python -m warehouse sql "SELECT * FROM windows LIMIT 10"
   devices       mqtt://{config.mqtt_host}:{config.mqtt_port}   topics lamplight/v1/{{post_id}}/{{stream}}
+  health        {"  ".join(f"http://{host}:{port}/health" for host, port in config.health.values())}
+                (ingest, receipts, pipelines; /metrics beside each)
   files         {config.root}
 
 Posts begin with 75 minutes of stored readings, as after an outage, so the feeds fill within a minute or two.

@@ -7,17 +7,25 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from contracts import settings
+from contracts.health import parse_address
+
+# where each stage says how it is, on the loopback interface, unless told otherwise
+HEALTH = {"LAMPLIGHT_INGEST_HEALTH": 9101, "LAMPLIGHT_RECEIPTS_HEALTH": 9102, "LAMPLIGHT_PIPELINES_HEALTH": 9103}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """`seconds` is None when a person will stop the demo; `patience_s` is how long stages wait for the broker."""
+    """`seconds` is None when a person will stop the demo; `patience_s` is how long stages wait for the broker.
+
+    `health`: host and port per variable that sets them.
+    """
 
     root: Path
     mqtt_host: str
     mqtt_port: int
     api_host: str
     api_port: int
+    health: dict[str, tuple[str, int]]
     seconds: float | None
     patience_s: float
 
@@ -34,6 +42,10 @@ class Config:
             mqtt_port=settings.read(environ, "LAMPLIGHT_MQTT_PORT", 1883, settings.port),
             api_host=environ.get("LAMPLIGHT_API_HOST") or "127.0.0.1",
             api_port=settings.read(environ, "LAMPLIGHT_API_PORT", 8080, settings.port),
+            health={
+                variable: settings.read(environ, variable, ("127.0.0.1", port), parse_address)
+                for variable, port in HEALTH.items()
+            },
             patience_s=settings.read(environ, "LAMPLIGHT_DEMO_PATIENCE_S", 30.0, settings.positive),
             seconds=seconds or settings.read(environ, "LAMPLIGHT_DEMO_SECONDS", None, settings.positive),
         )
@@ -47,6 +59,7 @@ class Config:
             LAMPLIGHT_MQTT_PORT=str(self.mqtt_port),
             LAMPLIGHT_API_HOST=self.api_host,
             LAMPLIGHT_API_PORT=str(self.api_port),
+            **{variable: f"{host}:{port}" for variable, (host, port) in self.health.items()},
             PATH=f"{Path(sys.executable).parent}{os.pathsep}{environment.get('PATH', '')}",
             PYTHONUNBUFFERED="1",
         )

@@ -15,10 +15,17 @@ from demo.freshness import Freshness
 
 SILENT_S = 20
 
-FIGURES = (("published", "fleet"), ("durable", "ingest"), ("cleaned", "pipelines"), ("quarantined", "pipelines"))
+FIGURES = (
+    ("published", "fleet"),
+    ("durable", "ingest"),
+    ("receipted", "fleet"),
+    ("cleaned", "pipelines"),
+    ("quarantined", "pipelines"),
+)
 MEANING = {
     "published": "messages that the broker took from the devices",
     "durable": "messages on disk, copies included",
+    "receipted": "messages that devices may forget",
     "cleaned": "of them readings, copies included",
     "quarantined": "of them refused, with a reason",
     "released": "rows in the open archive",

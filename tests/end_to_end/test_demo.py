@@ -11,6 +11,7 @@ from pathlib import Path
 import httpx
 import psutil
 
+from demo.config import HEALTH
 from tests.broker import free_port
 from tests.end_to_end.city import ROOT, wait_for
 
@@ -24,6 +25,7 @@ def demo(root: Path, *options: str, **variables: str) -> Iterator[tuple["subproc
         "LAMPLIGHT_DATA": str(root),
         "LAMPLIGHT_MQTT_PORT": str(free_port()),
         "LAMPLIGHT_API_PORT": str(port),
+        **{variable: str(free_port()) for variable in HEALTH},
         **variables,
     }
     process = subprocess.Popen(
@@ -78,7 +80,7 @@ def test_control_c_stops_every_stage(tmp_path: Path) -> None:
     with demo(tmp_path / "data") as (process, port):
         wait_for("the weather feed to fill", lambda: is_fresh(port))
         children = stages(process)
-        assert len(children) >= 7
+        assert len(children) >= 8
         os.killpg(process.pid, signal.SIGINT)
         output, _ = process.communicate(timeout=60)
         wait_for("every stage to end", lambda: not any(child.is_running() for child in children), 20)

@@ -10,6 +10,7 @@ import pytest
 
 from contracts.layout import Layout, try_lock
 from contracts.registry import save_registry
+from demo.config import HEALTH
 from tests.broker import free_port
 from tests.end_to_end.city import ROOT
 from tests.pipelines.raw_log import registry_file
@@ -38,13 +39,21 @@ def refused(command: str, tmp_path: Path, **variables: str) -> str:
     return lines[0]
 
 
+def free_ports() -> dict[str, str]:
+    """Every port that the demo listens on."""
+    return {name: str(free_port()) for name in ("LAMPLIGHT_MQTT_PORT", "LAMPLIGHT_API_PORT", *HEALTH)}
+
+
 @pytest.mark.parametrize("port", ["0", "70000", "mqtt"])
-@pytest.mark.parametrize("command", ["ingest run", "sensors_sim publish", "ingest broker"])
+@pytest.mark.parametrize("command", ["ingest run", "ingest receipts", "sensors_sim publish", "ingest broker"])
 def test_a_port_that_is_none(command: str, port: str, tmp_path: Path) -> None:
     assert "LAMPLIGHT_MQTT_PORT" in refused(command, tmp_path, LAMPLIGHT_MQTT_PORT=port)
 
 
-@pytest.mark.parametrize("command", ["sensors_sim fleet", "pipelines run --once", "ingest run", "ingest stdin"])
+@pytest.mark.parametrize(
+    "command",
+    ["sensors_sim fleet", "pipelines run --once", "ingest run", "ingest stdin", "ingest receipts", "ingest tidy"],
+)
 def test_a_folder_that_cannot_be_written(command: str, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("not a folder")
     line = refused(command, tmp_path, LAMPLIGHT_DATA=str(tmp_path / "file" / "data"))
@@ -64,7 +73,7 @@ def test_a_registry_that_is_broken(tmp_path: Path) -> None:
     assert str(path) in refused("pipelines run --once", tmp_path)
 
 
-@pytest.mark.parametrize("command", ["ingest run", "sensors_sim publish", "demo after-broker true"])
+@pytest.mark.parametrize("command", ["ingest run", "ingest receipts", "sensors_sim publish", "demo after-broker true"])
 def test_a_broker_that_does_not_answer(command: str, tmp_path: Path) -> None:
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "LAMPLIGHT_DATA": str(tmp_path / "data")}
     subprocess.run(
@@ -76,15 +85,30 @@ def test_a_broker_that_does_not_answer(command: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("command", "variable"),
-    [("ingest broker", "LAMPLIGHT_MQTT_PORT"), ("api run", "LAMPLIGHT_API_PORT"), ("demo", "LAMPLIGHT_API_PORT")],
+    [
+        ("ingest broker", "LAMPLIGHT_MQTT_PORT"),
+        ("ingest receipts", "LAMPLIGHT_RECEIPTS_HEALTH"),
+        ("api run", "LAMPLIGHT_API_PORT"),
+        ("demo", "LAMPLIGHT_API_PORT"),
+        ("demo", "LAMPLIGHT_RECEIPTS_HEALTH"),
+    ],
 )
 def test_a_busy_port(command: str, variable: str, tmp_path: Path) -> None:
-    variables = {"LAMPLIGHT_MQTT_PORT": str(free_port()), "LAMPLIGHT_API_PORT": str(free_port())}
+    variables = free_ports()
     with socket.socket() as busy:
         busy.bind(("127.0.0.1", 0))
         busy.listen()
         variables[variable] = str(busy.getsockname()[1])
         assert variable in refused(command, tmp_path, **variables)
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"), [("LAMPLIGHT_RECEIPTS_HEALTH", "host:"), ("LAMPLIGHT_RAW_RETENTION_DAYS", "0")]
+)
+def test_settings_of_the_receipts(variable: str, value: str, tmp_path: Path) -> None:
+    line = refused("ingest receipts", tmp_path, **{variable: value})
+    assert variable in line
+    assert repr(value) in line
 
 
 @pytest.mark.parametrize(
@@ -115,8 +139,7 @@ def test_a_second_pipeline_loop_on_one_lake(tmp_path: Path) -> None:
 def test_a_demo_never_clears_a_folder_that_is_not_its_own(tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "thesis.txt").write_text("mine")
-    ports = {"LAMPLIGHT_MQTT_PORT": str(free_port()), "LAMPLIGHT_API_PORT": str(free_port())}
-    assert "LAMPLIGHT_DATA" in refused("demo", tmp_path, **ports)
+    assert "LAMPLIGHT_DATA" in refused("demo", tmp_path, **free_ports())
     assert (tmp_path / "data" / "thesis.txt").read_text() == "mine"
 
 
