@@ -1,4 +1,4 @@
-"""python -m warehouse publish [--follow] | sql QUERY | views [NAME]"""
+"""python -m warehouse publish [--follow] | sql QUERY | views [NAME] | ledger [--since TIME]"""
 
 import argparse
 import os
@@ -8,6 +8,8 @@ from contracts.settings import run, writable_folder
 from warehouse.catalogue import publish
 from warehouse.config import Config
 from warehouse.follow import run_until_signal
+from warehouse.ledger import FORMATS as LEDGER_FORMATS
+from warehouse.ledger import KEYS, Question, parse_since, print_ledger
 from warehouse.query import FORMATS, answer, describe_columns, describe_views
 
 
@@ -21,6 +23,13 @@ def _parser() -> argparse.ArgumentParser:
     asked.add_argument("query")
     asked.add_argument("--format", choices=FORMATS, help="default: as the name of --out ends, else a table")
     asked.add_argument("--out", type=Path, help="file to write instead of standard output")
+    counted = verbs.add_parser(
+        "ledger", help="was anything lost: expected = accepted + quarantined + dropped + missing"
+    )
+    counted.add_argument("--since", type=parse_since, metavar="TIME", help="30m, 1h, 2d or a time; default: everything")
+    counted.add_argument("--post", nargs="+", default=[], metavar="POST", help="these posts only")
+    counted.add_argument("--by", nargs="+", choices=(*KEYS, "total"), default=["post", "stream"], help="what a row is")
+    counted.add_argument("--format", choices=LEDGER_FORMATS, default="table", help="csv, json: every row, clean or not")
     listed = verbs.add_parser("views", help="list views and tables with their meaning")
     listed.add_argument("name", nargs="?", help="a view, to list its columns with theirs")
     return parser
@@ -41,6 +50,10 @@ def main(argv: list[str]) -> int:
         ending = options.out.suffix.removeprefix(".").lower() if options.out else ""
         form = options.format or (ending if ending in FORMATS else "table")
         answer(config.layout.catalogue, options.query, form, options.out)
+    elif options.verb == "ledger":
+        by = tuple(name for name in KEYS if name in options.by)
+        question = Question(since=options.since, posts=tuple(options.post), by=by)
+        return print_ledger(config.layout.catalogue, question, options.format)
     elif options.name:
         for column, kind, comment in describe_columns(config.layout.catalogue, options.name):
             print(f"{column:24} {kind:26} {comment}")

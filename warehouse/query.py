@@ -28,13 +28,13 @@ def open_catalogue(path: Path) -> duckdb.DuckDBPyConnection:
     try:
         connection = duckdb.connect(str(path), read_only=True)
     except duckdb.Error as error:
-        raise SettingError(f"catalogue {path} cannot be opened: {_line(error)}") from error
+        raise SettingError(f"catalogue {path} cannot be opened: {one_line(error)}") from error
     # nothing is fetched from anywhere at run time: a question about a URL fails at once and says why
     connection.execute("SET TimeZone = 'UTC'; SET autoinstall_known_extensions = false")
     return connection
 
 
-def _line(error: duckdb.Error) -> str:
+def one_line(error: duckdb.Error) -> str:
     """A DuckDB error in one line, with its hint but without the echo of the query."""
     lines = (line.strip() for line in str(error).partition("\nLINE ")[0].splitlines())
     return " ".join(line for line in lines if line)
@@ -70,7 +70,7 @@ def answer(path: Path, text: str, form: str, out: Path | None) -> None:
             finally:
                 aside.unlink(missing_ok=True)
         except duckdb.Error as error:
-            raise SettingError(f"query failed: {_line(error)}") from error
+            raise SettingError(f"query failed: {one_line(error)}") from error
 
 
 def _write(connection: duckdb.DuckDBPyConnection, query: str, form: str, path: Path) -> None:
@@ -92,11 +92,14 @@ def _copy_out(path: Path) -> None:
 
 
 def describe_views(path: Path) -> list[tuple[str, str]]:
-    """(schema.name, comment) of each view and table of the catalogue."""
+    """(schema.name, comment) of each view, table and table macro of the catalogue."""
     with open_catalogue(path) as connection:
         rows = connection.execute(
             "SELECT schema_name, view_name, comment FROM duckdb_views() WHERE NOT internal "
-            "UNION ALL SELECT schema_name, table_name, comment FROM duckdb_tables() ORDER BY ALL"
+            "UNION ALL SELECT schema_name, table_name, comment FROM duckdb_tables() "
+            "UNION ALL SELECT schema_name, function_name || '(' || list_aggregate(parameters, 'string_agg', ', ') "
+            "|| ')', comment FROM duckdb_functions() WHERE NOT internal AND function_type = 'table_macro' "
+            "ORDER BY ALL"
         ).fetchall()
     return [(name if schema == "main" else f"{schema}.{name}", comment) for schema, name, comment in rows]
 
