@@ -9,8 +9,10 @@ import pytest
 from paho.mqtt.enums import MQTTProtocolVersion
 
 from contracts.credentials import Credentials
+from contracts.receipts import decode_receipt
 from contracts.topics import config_topic, device_topic, receipt_topic
 from tests.broker import need_mosquitto
+from tests.ingest import posts
 from tests.ingest.locked import NOT_AUTHORIZED, SUCCESS, Client, Locked
 from tests.ingest.processes import Running, payloads, until
 from tests.sensors_sim.listener import Simulator
@@ -282,6 +284,24 @@ def test_ingest_that_is_refused_says_what_to_change(broker: Locked, tmp_path: Pa
     assert len(running.lines) == 1
     assert "Not authorized" in running.lines[0]
     assert "LAMPLIGHT_MQTT_PASSWORD_FILE" in running.lines[0]
+
+
+def test_receipts_over_a_locked_broker(broker: Locked, tmp_path: Path) -> None:
+    port = broker.password_port
+    posts.land(tmp_path, [posts.message(0, post_id="KT1000"), posts.message(3, 3, post_id="KT1001")])
+    with broker.client("KT1000", topics=EVERYTHING) as post:
+        with Running(tmp_path, port, "receipts", variables=variables(broker, "receipts", port)) as running:
+            until(lambda: bool(post.got))
+        assert not any("refuse" in line for line in running.lines)
+        ((topic, payload),) = post.got
+        told = decode_receipt(payload)
+        assert told is not None
+        assert (topic, told.boots) == (receipt_topic("KT1000"), {posts.BOOT: {"air": 0}})
+        # whoever may not write receipts is told so by the broker, and tells it
+        with Running(tmp_path, port, "receipts", variables=variables(broker, "KT1001", port)) as running:
+            posts.land(tmp_path, [posts.message(1, post_id="KT1000")])
+            running.until_said("the broker refuses lamplight/receipt/v1/KT1000 (Not authorized)")
+        assert len(post.got) == 1
 
 
 def test_simulated_gateways_publish_to_a_locked_broker(
