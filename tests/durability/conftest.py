@@ -12,4 +12,4 @@ def busy(tmp_path_factory: pytest.TempPathFactory) -> Run:
     """Ingest, receipts and pipelines while forty faulty posts send what they stored."""
     need_mosquitto()
     need_strace()
-    return record(tmp_path_factory.mktemp("busy"), 8)
+    return record(tmp_path_factory.mktemp("busy"), 6)

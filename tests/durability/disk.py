@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
 
-from tests.durability.trace import (
+from tests.durability.events import (
     Event,
     Linked,
     Made,

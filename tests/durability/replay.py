@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from contracts.receipts import Receipt, decode_receipt
 from contracts.topics import receipt_topic
 from tests.durability.disk import Disk, File
-from tests.durability.trace import Event, Received, Sent
+from tests.durability.events import Event, Received, Sent
 
 Message = tuple[str, bytes]
 """Topic and payload."""

@@ -18,7 +18,7 @@ def test_a_device_keeps_a_message_durably_before_it_sends_it(mosquitto: Mosquitt
         city.start("ingest", "receipts")
         wait_for("ingest to subscribe", lambda: "durable" in city.progress("ingest"))
         before, out = read(city.layout.root), tmp_path / "trace"
-        publish = ["-m", "sensors_sim", "publish", "--history", "3", "--seconds", "4", "--faults", "none"]
+        publish = ["-m", "sensors_sim", "publish", "--history", "3", "--seconds", "3", "--faults", "none"]
         traced = Traced([[sys.executable, *publish]], out, city.environment, ROOT)
         assert traced.wait() == 0
         with out.open() as lines:

@@ -10,7 +10,8 @@ from random import Random
 import pytest
 
 from tests.durability.disk import Disk, Tree, read
-from tests.durability.trace import Event, Traced, UnknownCallError, need_strace, parse
+from tests.durability.events import Event
+from tests.durability.trace import Traced, UnknownCallError, need_strace, parse
 
 ROOT = Path(__file__).parents[2]
 

@@ -8,8 +8,9 @@ from contracts.layout import Layout
 from tests.broker import Embedded, Mosquitto
 from tests.durability.cuts import Run
 from tests.durability.disk import read
+from tests.durability.events import Sent
 from tests.durability.replay import RawLog
-from tests.durability.trace import Sent, Traced, need_strace, parse
+from tests.durability.trace import Traced, need_strace, parse
 from tests.ingest.processes import ROOT, command, environment, landed, numbered, publish, until
 
 WITHOUT_FSYNC = "import os\nos.fsync = lambda descriptor: None"

@@ -3,9 +3,10 @@
 from collections import defaultdict
 from dataclasses import replace
 
-from tests.durability.cuts import Run, seqs
+from tests.durability.cuts import Run
+from tests.durability.events import SyncEnded
 from tests.durability.replay import RawLog
-from tests.durability.trace import SyncEnded
+from tests.durability.verdict import seqs
 
 STREAM = tuple[str, str, str]
 
