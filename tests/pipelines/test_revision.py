@@ -161,7 +161,7 @@ def test_a_rebuilt_lake_equals_a_fresh_one(tmp_path: Path, name: str, monkeypatc
     assert Positions.load(layout.positions).versions == versions
 
 
-@pytest.mark.parametrize("survives", (1, 5, 8, 11, 14, 17, 20))
+@pytest.mark.parametrize("survives", [1, 5, 8, 11, 14, 17, 20])
 def test_a_rebuild_that_dies_between_tables_heals(tmp_path: Path, survives: int, monkeypatch: Patch) -> None:
     landed = city_log(6)[:700]
     layout = lake_of(tmp_path / "old", landed, 2, ended(monkeypatch))
