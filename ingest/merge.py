@@ -145,12 +145,13 @@ def _write(raw: Path, parts: list[Segment], whole: Segment) -> int:
 def _groups(raw: Path, parts: list[Segment]) -> Iterator[pa.Table]:
     """The parts' rows in tables of about GROUP_ROWS. Raises UnlikeError when a part lacks an offset of its name."""
     held: list[pa.Table] = []
+    rows = size = 0
     for segment in parts:
-        rows = _rows(raw, segment)
-        held.append(rows)
-        if sum(map(len, held)) >= GROUP_ROWS or sum(table.nbytes for table in held) >= GROUP_BYTES:
+        held.append(_rows(raw, segment))
+        rows, size = rows + len(held[-1]), size + held[-1].nbytes
+        if rows >= GROUP_ROWS or size >= GROUP_BYTES:
             yield pa.concat_tables(held)
-            held = []
+            held, rows, size = [], 0, 0
     if held:
         yield pa.concat_tables(held)
 
