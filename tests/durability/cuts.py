@@ -13,6 +13,7 @@ from random import Random
 
 from contracts.layout import Layout, Positions
 from contracts.receipts import Receipt
+from contracts.schemas import TABLES
 from tests.broker import Mosquitto
 from tests.durability.disk import Disk, Tree, lay, read
 from tests.durability.events import Event, Renamed
@@ -21,7 +22,23 @@ from tests.durability.trace import Traced, parse
 from tests.end_to_end.city import ROOT, City, wait_for
 
 POSTS = 40
-STAGES = (["ingest", "run"], ["ingest", "receipts"], ["pipelines", "run"])
+# the chores of minutes in a second: compaction, checkpoints, and the removal of what they replaced
+HURRIED = """
+from contracts.settings import run
+from pipelines import housekeeping, lake, live
+from pipelines.__main__ import main
+
+def create(*arguments, configuration, **options):
+    second = "interval 1 seconds"
+    hurried = {"delta.deletedFileRetentionDuration": second, "delta.logRetentionDuration": second}
+    return made(*arguments, configuration=configuration | hurried, **options)
+
+live.TIDY_S, lake.CHECKPOINT_EVERY = 1, 3
+housekeeping.SPANS_S, housekeeping.MANY_FILES = ((600, 0), (3600, 0)), 2
+made, lake.DeltaTable.create = lake.DeltaTable.create, create
+run(main)
+"""
+STAGES = (["-m", "ingest", "run"], ["-m", "ingest", "receipts"], ["-c", HURRIED, "run"])
 
 
 @dataclass(frozen=True)
@@ -42,20 +59,26 @@ def python(*arguments: str) -> list[str]:
 
 def record(folder: Path, seconds: float, stages: Sequence[Sequence[str]] = STAGES, seed: int = 1) -> Run:
     """Run stages under a trace while forty faulty posts send 30 stored minutes, as fast as keeps ticks busy, and then
-    live. Each of `stages` is the arguments of a Python module."""
+    live. Each of `stages` is what Python is given."""
     with Mosquitto(folder / "mosquitto") as broker, City(folder / "data", broker.port, LAMPLIGHT_TICK_S="0.2") as city:
         city.run("sensors_sim", "fleet", "--posts", str(POSTS))
         before, out = read(city.layout.root), folder / "trace"
-        commands = [python("-m", *stage) for stage in stages]
+        logs = [city.layout.table(name) / "_delta_log" for name in TABLES]
+        commands = [python(*stage) for stage in stages]
         traced = Traced(commands, out, city.environment, ROOT)
         try:
             wait_for("ingest to subscribe", lambda: "durable" in city.progress("ingest"))
             flush = ["--history", "30", "--flush-rate", "1200", "--seconds", str(seconds)]
             city.run("sensors_sim", "publish", *flush, "--faults", "default", "--seed", str(seed))
+            wait_for("old log entries to be removed", lambda: any(map(_is_tidied, logs)))
         finally:
             traced.stop()
         with out.open() as lines:
             return Run(city.layout.root, before, parse(lines, city.layout.root))
+
+
+def _is_tidied(log: Path) -> bool:
+    return (log / "_last_checkpoint").exists() and not (log / f"{0:020d}.json").exists()
 
 
 @dataclass(frozen=True, kw_only=True)

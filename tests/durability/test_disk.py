@@ -2,7 +2,6 @@
 
 import os
 import sqlite3
-import subprocess
 import sys
 from pathlib import Path
 from random import Random
@@ -121,6 +120,4 @@ def test_what_the_model_does_not_know_is_refused(tmp_path: Path) -> None:
 
 
 def test_strace_is_what_ci_installs() -> None:
-    text = (ROOT / ".ci" / "run").read_text()
-    assert "strace" in text
-    assert subprocess.run(["bash", "-n", ROOT / ".ci" / "run"], check=False).returncode == 0
+    assert "missing+=(strace)" in (ROOT / ".ci" / "run").read_text()

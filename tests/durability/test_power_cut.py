@@ -8,7 +8,7 @@ from contracts.layout import Layout
 from contracts.schemas import TABLES
 from tests.durability.cuts import Run, cut, moments
 from tests.durability.disk import read
-from tests.durability.events import SyncBegan, SyncEnded
+from tests.durability.events import Opened, Removed, Renamed, SyncBegan, SyncEnded
 from tests.durability.verdict import Judge, judge
 
 FOLDERS = ("raw/", "lake/", "receipts/", "release/", "open/")
@@ -25,6 +25,15 @@ def test_the_replayed_disk_is_the_real_one(busy: Run) -> None:
     )
     assert {path for path in real.keys() | replayed.keys() if real.get(path, b"?") != replayed.get(path, b"?")} == set()
     assert len(real) > 100
+
+
+def test_the_run_has_what_a_power_cut_can_hurt(busy: Run) -> None:
+    positions = Layout(busy.root).positions
+    stored = [event for event in busy.events if isinstance(event, Renamed) and event.new == positions]
+    removed = {event.path.suffix for event in busy.events if isinstance(event, Removed) and _is_of_a_table(busy, event)}
+    assert len(stored) > 2
+    assert ".json" in removed
+    assert any(isinstance(event, Opened | Renamed) and "checkpoint" in str(event) for event in busy.events)
 
 
 def test_nothing_promised_is_gone_and_every_table_is_what_the_raw_log_makes(busy: Run, tmp_path: Path) -> None:
@@ -47,6 +56,6 @@ def test_positions_that_outlive_their_tables_are_found_out(busy: Run, tmp_path: 
     assert any("positions name version" in fault for fault in found.faults)
 
 
-def _is_of_a_table(run: Run, event: SyncBegan) -> bool:
+def _is_of_a_table(run: Run, event: SyncBegan | Removed) -> bool:
     path = event.path
     return path is not None and any(path.is_relative_to(Layout(run.root).table(name)) for name in TABLES)

@@ -16,6 +16,7 @@ import shutil
 import subprocess
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 
 import psutil
@@ -56,10 +57,21 @@ class UnknownCallError(Exception):
     """A call on one of our files that the model of the disk does not know."""
 
 
-def need_strace() -> None:
-    """Skip the test where strace is missing; in CI, which installs it, fail."""
+_OPTIONS = ("-f", "--seccomp-bpf", "-qq", "-y", "-xx", "-s", "1000000000", "-e", "signal=none")
+
+
+@lru_cache
+def _hindrance() -> str:
+    """Why nothing can be traced here; empty when it can."""
     if STRACE is None:
-        reason = "strace is not installed (Debian: apt install strace)"
+        return "strace is not installed (Debian: apt install strace)"
+    tried = subprocess.run([STRACE, *_OPTIONS, "-o", os.devnull, "true"], capture_output=True, text=True, check=False)
+    return f"strace does not work here: {tried.stderr.strip()}" if tried.returncode else ""
+
+
+def need_strace() -> None:
+    """Skip the test where strace is missing or may not trace; in CI, which installs it, fail."""
+    if reason := _hindrance():
         if os.environ.get("LAMPLIGHT_CI"):
             pytest.fail(reason)
         pytest.skip(reason)
@@ -73,9 +85,8 @@ class Traced:
             raise RuntimeError("strace is not installed")
         self.out = out
         script = "".join(f"{shlex.join(command)} & " for command in commands) + "wait"
-        options = [*("-f", "--seccomp-bpf", "-qq", "-y", "-xx", "-s", "1000000000"), *("-e", "signal=none")]
         self._process = subprocess.Popen(
-            [STRACE, *options, "-e", "trace=" + ",".join(CALLS), "-o", str(out), "sh", "-c", script],
+            [STRACE, *_OPTIONS, "-e", "trace=" + ",".join(CALLS), "-o", str(out), "sh", "-c", script],
             env=dict(environment),
             cwd=folder,
         )
