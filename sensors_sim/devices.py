@@ -270,6 +270,14 @@ class Devices:
                     found.append(OldestHeld(boot_id=boot_id, stream=stream, seq=lowest))  # type: ignore[arg-type]
         return found[:_SAID_AT_ONCE]
 
+    def has_news(self, post: int) -> bool:
+        """Whether a heartbeat of the post would help its receipts on: it tells something, or shows that the platform
+        passes over a message that was sent again."""
+        device = self.all[post]
+        heads = (shelf.head() for shelves in device.boots.values() for shelf in shelves.values())
+        is_stuck = any(head is not None and head.sends > 1 for head in heads)
+        return is_stuck or self.reports.has_untold(device.post_id) or bool(self.oldest_held(post))
+
     def reboot(self, post: int) -> PreviousBoot:
         """A new boot: seqs from 0. What the old boot still holds is sent as it is."""
         device = self.all[post]

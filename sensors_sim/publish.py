@@ -4,27 +4,24 @@ What the posts make is in the journal before it is in a queue, and stays there u
 """
 
 import heapq
-import resource
 import signal
 import time
-from collections.abc import Callable
-from pathlib import Path
 from types import FrameType
 from typing import Any
 
 from contracts.layout import try_lock, write_progress
 from contracts.logs import say
-from contracts.payloads import SCHEMA_VERSION, PreviousBoot, Will, encode
+from contracts.payloads import PreviousBoot
 from contracts.receipts import decode_receipt
-from contracts.registry import Lamppost, load_registry
 from contracts.settings import SettingError, writable_folder
 from contracts.times import US
-from contracts.topics import device_topic, receipt_topic
+from contracts.topics import receipt_topic
 from sensors_sim import accounts, boots, faults
 from sensors_sim.accounts import Lines
 from sensors_sim.city import city_of
 from sensors_sim.config import Config
 from sensors_sim.devices import Devices, Message
+from sensors_sim.gateways import choose_posts, make_links
 from sensors_sim.journal import Journal
 from sensors_sim.links import Exchange, Link
 from sensors_sim.producer import Producer
@@ -46,17 +43,6 @@ _REPORT_S = 3.0  # between a post's heartbeats out of turn
 def now_us() -> int:
     """Microseconds UTC."""
     return time.time_ns() // 1000
-
-
-def choose_posts(path: Path, count: int | None, moment_us: int) -> tuple[Lamppost, ...]:
-    """The first lampposts that are valid now, the areas in turn. Raises SettingError when there are too few."""
-    found = [post for post in load_registry(path).valid(moment_us) if post.kind == "lamppost"]
-    found.sort(key=lambda post: (post.post_id[2:], post.post_id))
-    if not found or (count or 0) > len(found):
-        raise SettingError(
-            f"{path} has {len(found)} lampposts: make more with `python -m sensors_sim fleet --posts {count or 400}`"
-        )
-    return tuple(found[:count])
 
 
 class Fleet:
@@ -87,7 +73,7 @@ class Fleet:
         self._memory_at_s = 0.0
         self._refused = self._produced = self._published = self._dropped = self._stored_left = self._stored_put = 0
         self._receipted = self._resent = self._given_up = 0
-        self._links = self._make_links(self._posts)
+        self._links = make_links(self._posts, config, self._boot_ids, self._journal.read)
         self._exchange = Exchange(config.host, config.port, dict.fromkeys(self._links), self._acknowledged, self._heard)
         self._in_memory = max(config.window, _IN_MEMORY // len(self._exchange.links))
         self._resends = Resends(config.resend_after_s, config.give_up_sends, self._send_again, self._give_up)
@@ -208,18 +194,18 @@ class Fleet:
             self._write_receipted()
 
     def _confirm(self, producer: Producer, start_us: int) -> None:
-        """Wait until receipts cover everything, or until none has for a long time. Posts that have something to report
-        go on with heartbeats, because receipts may wait for that."""
+        """Wait until receipts cover everything, or until none has for a long time. Posts that have something to report,
+        or whose receipts stay behind, go on with heartbeats: receipts may wait for that."""
         devices = producer.devices
         patience_s = 60.0 + 20 * self._config.resend_after_s
         moved_s = mended_s = time.monotonic()
-        left = devices.held, self._given_up
+        least, given_up = devices.held, 0
         reported_s = dict.fromkeys(range(len(self._posts)), moved_s)
-        while devices.held and not self._stop:
+        while not self._stop:
             moment_s = time.monotonic()
-            if (devices.held, self._given_up) != left and devices.held <= left[0]:
+            if devices.held < least or self._given_up > given_up:
                 moved_s = moment_s
-            left = devices.held, self._given_up
+                least, given_up = min(least, devices.held), self._given_up
             if moment_s - moved_s > patience_s:
                 return
             self._exchange.pump(10_000)
@@ -227,11 +213,10 @@ class Fleet:
                 mended_s = moment_s
                 self._resends.step(devices, moment_s)
                 waiting = [
-                    post
-                    for post, device in enumerate(devices.all)
-                    if moment_s - reported_s[post] > _REPORT_S
-                    and (devices.reports.has_untold(device.post_id) or devices.oldest_held(post))
+                    post for post in reported_s if moment_s - reported_s[post] > _REPORT_S and devices.has_news(post)
                 ]
+                if not devices.held and not any(devices.reports.has_untold(post.post_id) for post in self._posts):
+                    return
                 reported_s |= dict.fromkeys(waiting, moment_s)
                 self._accept(producer, producer.reports(waiting, now_us()))
                 self._mend(producer, start_us, moment_s)
@@ -404,43 +389,6 @@ class Fleet:
         )
         if self._is_history_made:
             self._journal.tidy(place)
-
-    def _make_links(self, posts: tuple[Lamppost, ...]) -> list[Link]:
-        """The link of each post, in order of the posts; posts of a gateway share one."""
-        names = [
-            post.gateway_id if self._config.connections == "gateway" and post.gateway_id else post.post_id
-            for post in posts
-        ]
-        wanted = len(set(names)) + 64
-        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-        if wanted > soft:
-            if wanted > hard:
-                raise SettingError(f"{wanted} open files are needed, {hard} are allowed: use --connections gateway")
-            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-        made: dict[str, Link] = {}
-        for number, name in enumerate(names):
-            if name not in made:
-                made[name] = Link(
-                    name, self._will(name, number), self._config.window, self._config.credentials, self._journal.read
-                )
-            made[name].subscriptions.append(receipt_topic(posts[number].post_id))
-        return [made[name] for name in names]
-
-    def _will(self, name: str, post: int) -> Callable[[int], tuple[str, bytes]]:
-        """A gateway's will names the gateway and has its own boot; a post's carries the post's boot."""
-        gateway_boot_id = boots.new_boot_id()
-        is_gateway = name != self._city.posts[post].post_id
-
-        def will(connection: int) -> tuple[str, bytes]:
-            message = Will(
-                schema_version=SCHEMA_VERSION,
-                boot_id=gateway_boot_id if is_gateway else self._boot_ids[post],
-                connection=connection,
-                gateway_id=name if is_gateway else None,
-            )
-            return device_topic(name, "status"), encode(message)
-
-        return will
 
     def _open_truth(self) -> Lines | None:
         if not self._plan.rates and self._config.truth is None:

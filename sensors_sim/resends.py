@@ -14,7 +14,7 @@ from itertools import count
 from sensors_sim.devices import Devices, Message
 
 LONGEST_S = 300.0
-_PASSED_S = 60.0  # receipts so much later than a sending pass over it, even when they cover nothing that was sent later
+_PASSED = 2  # first waits after a sending, a receipt passes over it even when it covers nothing that was sent later
 
 
 class Resends:
@@ -85,15 +85,14 @@ class Resends:
 
     def _is_passed(self, message: Message, devices: Devices) -> bool:
         device = devices.all[message.post]
-        return device.covered_sent_s > message.sent_s or device.heard_s > message.sent_s + _PASSED_S
+        return device.covered_sent_s > message.sent_s or device.heard_s > message.sent_s + _PASSED * self._after_s
 
     def _look(self, message: Message, at_s: float) -> None:
         heapq.heappush(self._later, (at_s, next(self._numbers), message))
 
     def _wait_s(self, message: Message) -> float:
-        """The wait after the latest sending; a last one, after which the message may be given up, is short."""
+        """The wait after the latest sending: doubled at each, but not for those that the platform has passed over."""
         if self.is_patient:
             return LONGEST_S
-        if message.vain + 1 >= self._limit:
-            return self._after_s
-        return min(LONGEST_S, self._after_s * 2.0 ** min(message.sends - 1, 30))
+        doubled = 2.0 ** min(message.sends - message.vain - 1, 30)
+        return min(LONGEST_S, self._after_s * max(_PASSED + 1 if message.vain else 1, doubled))

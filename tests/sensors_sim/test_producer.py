@@ -2,6 +2,7 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable
+from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
@@ -10,6 +11,7 @@ import pytest
 
 from contracts.payloads import Birth, Heartbeat, Message, Reading, Reason, Reject, Traffic, decode
 from contracts.quantities import QUANTITIES
+from contracts.receipts import Receipt
 from contracts.settings import SettingError
 from contracts.streams import STREAMS
 from contracts.times import US, to_us
@@ -29,7 +31,20 @@ MINUTE = 60 * US
 def producer(plan: FaultPlan, history_minutes: int = 0, factor: float = 1.0, seconds: float = 3600) -> Producer:
     live = Schedule(CITY, START, factor, seconds)
     boot_ids = [new_boot_id() for _ in CITY.posts]
-    return Producer(CITY, plan, START, history_minutes * MINUTE, live, boot_ids)
+    return Producer(
+        CITY, plan, START, history_minutes * MINUTE, live, lambda counts: devices.Devices(CITY, counts, boot_ids)
+    )
+
+
+def settle(made: Producer, messages: Iterable[devices.Message]) -> None:
+    """Receipts that cover exactly these messages (of each boot and stream the lowest that are held)."""
+    highest: dict[int, dict[str, dict[Any, int]]] = defaultdict(lambda: defaultdict(dict))
+    for message in messages:
+        streams = highest[message.post][message.boot_id]
+        streams[message.stream] = max(message.seq, streams.get(message.stream, 0))
+    for post, boots in highest.items():
+        for _ in made.devices.settle(post, Receipt(time=datetime.now(UTC), boots=dict(boots)), 1.0):
+            pass
 
 
 def run(made: Producer, minutes: int, step_us: int) -> list[devices.Message]:
@@ -113,8 +128,7 @@ def test_first_seq_is_the_lowest_that_is_still_held() -> None:
     early = [payload(m) for m in made.live(START, START + MINUTE) if m.stream == "weather"]
     assert {body.first_seq for body in early} == {0}  # stored ones are held although not yet made
     stored = made.stored(made.begin_us, START)
-    for message in births + stored:
-        message.settle()
+    settle(made, births + stored)
     late = made.live(START + MINUTE, START + 2 * MINUTE)
     for message in late:
         if message.stream in ("weather", "status"):
@@ -152,7 +166,7 @@ def test_a_rate_next_to_the_natural_one_is_the_natural_one() -> None:
 def test_a_reboot_is_born_with_what_the_boot_before_had_given() -> None:
     made = producer(FaultPlan({"reboot": 1.0}))
     messages = run(made, 30, 10 * US)
-    births = [m for m in messages if m.is_retained]
+    births = [m for m in messages if isinstance(payload(m), Birth)]
     assert len(births) > len(CITY.posts)
     highest: dict[tuple[str, str], int] = {}
     for message in messages:
@@ -195,6 +209,7 @@ def test_every_fault_is_recorded_as_injected() -> None:
             assert names & reasons[found.reason], (names, found)
         assert (message.copies == 2) == ("duplicate" in names)
         assert (message.copies == 0) == ("drop" in names)
+        assert message.is_lost == ("wire" in names)
         assert message.swaps == ("reorder" in names)
         assert (message.release_us > 0) == ("late" in names)
         assert message.topic.startswith("lamplight/v1/ZZ") == ("unknown_post" in names)
