@@ -50,6 +50,7 @@ class Receipts:
         self.tail = Tail(self.layout.raw, kept.offsets)
         self.turns = Turns()
         self._read_us = 0
+        self._live_us = time.time_ns() // 1000
         now = time.monotonic()
         self._recover_at = now + RECOVER_S
         self._store_at = now + STORE_S
@@ -86,7 +87,8 @@ class Receipts:
         due = self.turns.take(time.monotonic(), self.sender.room)
         for post_id, since_us in due:
             self.sender.send(receipt_topic(post_id), encode_receipt(self.coverage.receipt(post_id, now_us)))
-            self.tally.delays.observe(max(0, now_us - since_us) / US)
+            if since_us >= self._live_us:
+                self.tally.delays.observe(max(0, now_us - since_us) / US)
         return bool(due) and self.sender.room == 0
 
     def chores(self) -> None:
