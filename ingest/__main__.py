@@ -1,5 +1,6 @@
-"""`python -m ingest run | stdin | receipts | tidy | broker | provision | revoke`."""
+"""`python -m ingest run | retire | stdin | receipts | tidy | broker | provision | revoke`."""
 
+import contextlib
 import os
 import sys
 import time
@@ -7,9 +8,10 @@ from argparse import Namespace
 from functools import partial
 
 from contracts import settings
+from contracts.logs import say
 from contracts.registry import load_registry
 from contracts.settings import SettingError
-from ingest import embedded, receipts, stdin, tidy
+from ingest import embedded, receipts, retirement, status, stdin, tidy
 from ingest.accounts import Accounts
 from ingest.config import Config, from_environment, parser
 from ingest.landing import Landing
@@ -33,11 +35,22 @@ def main(argv: list[str]) -> int:
         return serve(config, stop)
     if arguments.verb == "receipts":
         return receipts.run(config, stop)
+    if arguments.verb == "retire" and not (config.layout.raw / config.instance).is_dir():
+        raise SettingError(
+            f"there is no instance {config.instance!r} in {config.layout.raw}: change --instance or --data"
+        )
     with Landing(config.layout, config.instance) as landing:
         if arguments.verb == "stdin":
             return stdin.run(sys.stdin.fileno(), landing, stop)
-        Loop(config, Link(config), landing, stop).run()
-    return 0
+        return land(config, Loop(config, Link(config, arguments.verb == "retire"), landing, stop), arguments.verb)
+
+
+def land(config: Config, loop: Loop, verb: str) -> int:
+    """Run an instance, or retire it."""
+    with contextlib.ExitStack() as stack:
+        if config.ingest_health is not None:
+            stack.callback(status.serve(loop, config.ingest_health).close)
+        return loop.run() if verb == "run" else retirement.run(loop)
 
 
 def account(config: Config, arguments: Namespace) -> int:
@@ -63,16 +76,12 @@ def serve(config: Config, stop: Stop) -> int:
             f"({config.mqtt_port}) or LAMPLIGHT_MQTT311_PORT ({config.mqtt311_port})"
         ) from error
     try:
-        print(
-            f"lamplight: broker on {config.address} (MQTT 5) and {config.mqtt_host}:{config.mqtt311_port} (MQTT 3.1.1)",
-            file=sys.stderr,
-            flush=True,
-        )
+        say("broker", f"on {config.address} (MQTT 5) and {config.mqtt_host}:{config.mqtt311_port} (MQTT 3.1.1)")
         while not stop.wait(WATCH_S):
             if os.getppid() != parent:
                 return 0
             if not broker.is_running and not stop.is_set:
-                print("lamplight: the embedded broker ended by itself", file=sys.stderr, flush=True)
+                say("broker", "the embedded broker ended by itself", "error")
                 return 1
     finally:
         broker.stop()

@@ -20,7 +20,8 @@ class Config:
     """`instance` names the raw log that is written and the MQTT session that feeds it: one living process each.
 
     `is_shared`: instances share one subscription, each message going to one of them; the embedded broker cannot.
-    `disk_grace_s`: how long the disk may refuse commits before ingest gives up. `registry` and `folder` (the production broker's) are None for the places below the data root.
+    `disk_grace_s`: how long the disk may refuse commits before ingest gives up. `registry` and `folder` (the production
+    broker's) are None for the places below the data root.
     """
 
     root: Path

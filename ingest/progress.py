@@ -6,9 +6,11 @@ from pathlib import Path
 from statistics import median
 
 from contracts.layout import write_progress
-from ingest.landing import Landing, NotDurableError
+from contracts.logs import say
+from ingest.landing import Landing
 
 PERIOD_S = 1.0
+ALARM_S = 30.0
 
 
 class Progress:
@@ -22,6 +24,7 @@ class Progress:
         self.commits = 0
         self.due_at = float("inf")
         self._spent_s: deque[float] = deque(maxlen=1000)
+        self._alarm_at = 0.0
 
     def begin(self) -> None:
         """Write from now on."""
@@ -33,8 +36,10 @@ class Progress:
         self._spent_s.append(spent_s)
 
     def write(self, landing: Landing) -> None:
-        """Replace the progress file. Raises NotDurableError when the disk does not take it."""
-        self.due_at = time.monotonic() + PERIOD_S
+        """Replace the progress file. A disk that does not take it is told of, and stops nothing: what is acknowledged
+        lies elsewhere, and is asked for by each commit."""
+        now = time.monotonic()
+        self.due_at = now + PERIOD_S
         figures: dict[str, int | float | str | None] = {
             "durable": landing.durable,
             "offset": landing.next_offset,
@@ -46,7 +51,6 @@ class Progress:
         try:
             write_progress(self.path, figures)
         except OSError as error:
-            raise NotDurableError(
-                f"ingest stopped, {self.path} cannot be written ({error.strerror}): free the disk or change "
-                "LAMPLIGHT_DATA, and start it again"
-            ) from error
+            if now >= self._alarm_at:
+                self._alarm_at = now + ALARM_S
+                say("ingest", f"{self.path} cannot be written ({error.strerror}): free the disk", "error")

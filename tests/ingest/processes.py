@@ -133,9 +133,9 @@ def nothing_is_open(root: Path) -> bool:
 
 
 @contextlib.contextmanager
-def loop_in_a_thread(root: Path, port: int) -> Iterator[Loop]:
+def loop_in_a_thread(root: Path, port: int, **settings: Any) -> Iterator[Loop]:
     """The loop of `ingest run` in this process, subscribed; stopped cleanly at the end, its error raised here."""
-    config = Config(root=root, instance="a", mqtt_host="127.0.0.1", mqtt_port=port, mqtt311_port=1)
+    config = Config(root=root, instance="a", mqtt_host="127.0.0.1", mqtt_port=port, mqtt311_port=1, **settings)
     errors: list[BaseException] = []
     with Landing(config.layout, "a") as landing:
         loop = Loop(config, Link(config), landing, Stop())

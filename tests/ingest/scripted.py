@@ -11,18 +11,19 @@ from struct import pack
 
 from bench.publisher import variable_length
 
-CONNACK = b"\x20\x03\x00\x00\x00"
-SUBSCRIBE, PUBACK, CONNECT, DISCONNECT = 0x82, 0x40, 0x10, 0xE0
+CONNACK = b"\x20\x03%c\x00\x00"
+SUBSCRIBE, UNSUBSCRIBE, PUBACK, CONNECT, DISCONNECT = 0x82, 0xA2, 0x40, 0x10, 0xE0
 
 
 @dataclass
 class Message:
-    """One published message; `acknowledged` counts its PUBACKs."""
+    """One published message; `acknowledged` counts its PUBACKs. `is_forgotten`: the broker lost it with its session."""
 
     number: int
     topic: bytes
     payload: bytes
     acknowledged: int = 0
+    is_forgotten: bool = False
 
 
 @dataclass
@@ -32,6 +33,7 @@ class ScriptedBroker:
     queue: deque[Message] = field(default_factory=deque)
     in_flight: dict[int, Message] = field(default_factory=dict)
     acknowledgements: list[Message] = field(default_factory=list)
+    has_session: bool = False
     _connection: socket.socket | None = None
     _content: bytes = b""
     _mid: int = 0
@@ -60,6 +62,14 @@ class ScriptedBroker:
         self._content = b""
         self.queue.extendleft(reversed(self.in_flight.values()))
         self.in_flight.clear()
+
+    def forget(self) -> None:
+        """Lose the session, as a broker does that was killed: its messages, and that it ever was."""
+        self.cut()
+        for message in self.queue:
+            message.is_forgotten = True
+        self.queue.clear()
+        self.has_session = False
 
     def close(self) -> None:
         self.cut()
@@ -101,9 +111,12 @@ class ScriptedBroker:
     def _answer(self, kind: int, body: bytes) -> None:
         assert self._connection is not None
         if kind == CONNECT:
-            self._connection.sendall(CONNACK)
+            self._connection.sendall(CONNACK % self.has_session)
+            self.has_session = True
         elif kind == SUBSCRIBE:
             self._connection.sendall(b"\x90\x04" + body[:2] + b"\x00\x01")
+        elif kind == UNSUBSCRIBE:
+            self._connection.sendall(b"\xb0\x04" + body[:2] + b"\x00\x11")
         elif kind == PUBACK:
             mid = int.from_bytes(body[:2], "big")
             assert mid == next(iter(self.in_flight)), "acknowledged out of order, twice, or over another connection"

@@ -3,7 +3,8 @@
 import os
 import select
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
+from contracts.events import events_path, read_events
 from contracts.layout import Layout, open_segments, sealed_segments
 from contracts.segments import read_segment, recover
 from ingest import landing as landing_module
@@ -27,6 +29,10 @@ from tests.ingest.scripted import Message, ScriptedBroker
 STOP = Stop()  # never set here: each turn is the test's
 
 
+# what a seal does to the disk, in its order
+SEAL_STEPS = [(landing_module, "_write_whole"), (os, "fsync"), (Path, "rename"), (landing_module, "fsync_folder")]
+
+
 class OurError(Exception):
     """An error of ours in the middle of the network loop."""
 
@@ -41,6 +47,7 @@ class Settling(RuleBasedStateMachine):
         self.broker = ScriptedBroker()
         self.messages: list[Message] = []
         self.durable: set[int] = set()
+        self.sessions_lost = self.disks_back = 0
         self.begin()
 
     def begin(self) -> None:
@@ -146,27 +153,57 @@ class Settling(RuleBasedStateMachine):
         if is_cut and not is_back:
             self.connect()
 
-    @precondition(lambda self: self.broker.in_flight)
-    @rule(is_written=st.booleans())
-    def the_disk_fails(self, is_written: bool) -> None:
-        """Before or after the bytes, and always before the fsync has returned."""
-
-        def failing(*_: object) -> None:
-            raise OSError(28, "No space left on device")
-
-        is_failed = False
+    @rule(is_open=st.booleans(), is_written=st.booleans(), is_patient=st.booleans())
+    def the_disk_fails(self, is_open: bool, is_written: bool, is_patient: bool) -> None:
+        """With a segment open or none, before or after the bytes, and always before the fsync has returned; then the
+        disk is back, or ingest is."""
+        self.publish([(b"", b"")])
+        if is_open:
+            self.turn()
+            self.publish([(b"", b"")])
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(*(os, "fsync") if is_written else (landing_module, "_write_whole"), failing)
-            try:
-                self.turn()
-            except NotDurableError:
-                is_failed = True
+            patch.setattr(*(os, "fsync") if is_written else (landing_module, "_write_whole"), full)
+            self.until_refused(self.turn)
             # while the disk is as the failure left it
             self.hear()
-        if is_failed:
             with pytest.raises(NotDurableError):
                 self.landing.append([Arrival("t", b"", 0)])
+            assert not self.loop.disk.try_again()
+        self.go_on(is_patient)
+
+    @rule(step=st.sampled_from(SEAL_STEPS), is_patient=st.booleans())
+    def the_seal_fails(self, step: tuple[object, str], is_patient: bool) -> None:
+        self.publish([(b"", b"")])
+        while self.landing.seal_at is None:
+            self.turn()
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(*step, full)
+            self.until_refused(self.loop._seal)
+            self.hear()
+        self.go_on(is_patient)
+
+    def until_refused(self, step: Callable[[], None]) -> None:
+        while self.loop.disk.failing_since is None:
+            step()
+
+    def go_on(self, is_patient: bool) -> None:
+        if not is_patient:
             self.restart()
+            return
+        assert self.loop.disk.try_again()
+        self.disks_back += 1
+        assert open_segments(Layout(self.root).raw, "a") == []
+        self.connect()
+
+    @rule()
+    def the_broker_forgets(self) -> None:
+        """What the session held is gone, ingest says so, and lands what is new."""
+        self.turn()
+        self.broker.forget()
+        while self.loop.link.connection is not None:
+            self.loop.turn()
+        self.connect()
+        self.sessions_lost += 1
 
     @precondition(lambda self: self.broker.in_flight)
     @rule()
@@ -209,13 +246,24 @@ class Settling(RuleBasedStateMachine):
             table = landed(self.root)
             kept = set(zip(table["topic"].to_pylist(), table["payload"].to_pylist(), strict=True))
             sent = {(each.topic.decode("utf-8", "backslashreplace"), each.payload) for each in self.messages}
-            assert kept == sent
-            assert [each.acknowledged for each in self.messages] == [1] * len(self.messages)
+            held = [each for each in self.messages if not each.is_forgotten]
+            assert kept <= sent
+            assert kept >= {(each.topic.decode("utf-8", "backslashreplace"), each.payload) for each in held}
+            assert [each.acknowledged for each in held] == [1] * len(held)
+            received = table["received_time"].to_pylist()
+            assert all(one < two for one, two in pairwise(received))
+            events = [event.kind for event in read_events(events_path(Layout(self.root).raw, "a"))]
+            assert events.count("session_lost") == self.sessions_lost
+            assert events.count("disk_back") == self.disks_back <= events.count("disk_failed")
         finally:
             self.loop.link.drop("the test ended")
             self.landing.close()
             self.broker.close()
             self.folder.cleanup()
+
+
+def full(*_: object, **__: object) -> None:
+    raise OSError(28, "No space left on device")
 
 
 def landed_after(raw: Path) -> list[bytes]:
@@ -233,7 +281,7 @@ def test_every_message_is_settled_exactly_once(monkeypatch: pytest.MonkeyPatch) 
     run_state_machine_as_test(
         Settling,
         settings=settings(
-            max_examples=60,
+            max_examples=40,
             stateful_step_count=30,
             deadline=None,
             derandomize=True,
