@@ -19,7 +19,14 @@ from contracts.layout import Layout, read_progress
 from contracts.topics import SUBSCRIPTION
 
 ROOT = Path(__file__).parents[2]
-PATIENCE_S = 40.0
+PATIENCE_S = 60.0
+_LIMITED = """\
+import resource
+resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit}))
+from contracts.settings import run
+from sensors_sim.__main__ import main
+run(main)
+"""
 
 
 class Listener:
@@ -80,9 +87,13 @@ class Simulator:
             "LAMPLIGHT_REGISTRY": "",
         }
 
-    def start(self, *argv: str) -> "subprocess.Popen[str]":
+    def start(self, *argv: str, limit: int | None = None) -> "subprocess.Popen[str]":
+        """In the background; with a limit no file may grow beyond so many bytes, as on a full disk."""
+        command = ["-m", "sensors_sim", *argv]
+        if limit is not None:
+            command = ["-c", _LIMITED.format(limit=limit), *argv]
         return subprocess.Popen(
-            [sys.executable, "-m", "sensors_sim", *argv],
+            [sys.executable, *command],
             cwd=ROOT,
             env=self._environ,
             stdout=subprocess.PIPE,

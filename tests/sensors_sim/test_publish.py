@@ -1,5 +1,6 @@
 """The fleet over real brokers: what it makes arrives, whatever the broker does meanwhile."""
 
+import json
 import signal
 from collections import Counter, defaultdict
 from pathlib import Path
@@ -11,6 +12,7 @@ from contracts.registry import save_registry
 from sensors_sim.fleet import build
 from tests.broker import Embedded, Mosquitto, free_port
 from tests.sensors_sim.listener import Listener, Simulator, wait_for
+from tests.sensors_sim.platform import Platform
 
 POSTS = 60
 
@@ -118,8 +120,10 @@ def test_a_stopped_broker_loses_nothing(simulator: Simulator, mosquitto: Mosquit
 
 
 def test_a_full_buffer_drops_the_oldest_and_says_so(simulator: Simulator, mosquitto: Mosquitto) -> None:
-    with Listener(mosquitto.port) as listener:
-        process = simulator.start("publish", "--rate", "300", "--seconds", "8", "--buffer", "3")
+    with Platform(mosquitto.port) as listener:
+        arguments = ("--rate", "100", "--seconds", "14", "--buffer", "12", "--confirm")
+        truth = simulator.root / "truth.ndjson"
+        process = simulator.start("publish", *arguments, "--resend-after", "1", "--truth", str(truth))
         wait_for(lambda: len(listener.heard) > 150)
         mosquitto.stop()
         wait_for(lambda: simulator.progress()["dropped"] > 50)
@@ -127,17 +131,21 @@ def test_a_full_buffer_drops_the_oldest_and_says_so(simulator: Simulator, mosqui
         _, err = process.communicate(timeout=60)
         assert process.returncode == 0, err
         progress = simulator.progress()
-        wait_for(lambda: len(bodies(listener)) >= progress["produced"] - progress["dropped"])
-        assert len(bodies(listener)) == progress["produced"] - progress["dropped"]
+        records = [json.loads(line) for line in truth.read_text().splitlines()]
+        assert {record["fault"] for record in records} == {"overflow"}
+        assert len(records) == progress["dropped"]
+        gone = {(r["post_id"], r["stream"], r["boot_id"], r["seq"]) for r in records}
+        heard = {(post_id, stream, body.boot_id, body.seq) for post_id, stream, body in bodies(listener)}
+        assert len(heard | gone) == progress["produced"], "what is not heard is on record"
         beats = [(post_id, body) for post_id, _, body in bodies(listener) if isinstance(body, Heartbeat)]
-        assert sum(max(b.dropped_count for p, b in beats if p == post) for post in {p for p, _ in beats}) > 0
-        last: dict[tuple[str, str], Message] = {}
-        for post_id, stream, body in bodies(listener):
-            key = post_id, stream
-            last[key] = max(last.get(key, body), body, key=lambda message: message.seq)
-        for (post_id, stream, _), seqs in sequences(listener).items():
-            lost = set(range(max(seqs))) - set(seqs)
-            assert all(seq < last[post_id, stream].first_seq for seq in lost)
+        told = [
+            (post_id, span.stream, span.boot_id, seq)
+            for post_id, body in beats
+            for span in body.dropped
+            for seq in range(span.first_seq, span.last_seq + 1)
+        ]
+        assert set(told) == gone
+        assert sum(max(b.dropped_count for p, b in beats if p == post) for post in {p for p, _ in beats}) <= len(gone)
 
 
 @pytest.mark.parametrize("connections", ["gateway", "post"])
