@@ -36,12 +36,12 @@ def refusal(error: BaseException | None) -> str | None:
     while error is not None:
         if isinstance(error, sqlite3.Error) and (getattr(error, "sqlite_errorcode", 0) & 0xFF) in _SQLITE:
             return str(error)
-        numbers = {int(one or other) for one, other in _NUMBER.findall(str(error))}
-        if isinstance(error, OSError) and error.errno is not None:
-            numbers.add(error.errno)
-        for number in sorted(numbers & _REFUSALS):
-            where = error.filename if isinstance(error, OSError) else None
-            return os.strerror(number) + (f" ({where})" if where else "")
+        if isinstance(error, OSError) and error.errno in _REFUSALS:
+            where = f" ({error.filename})" if error.filename else ""
+            return f"{error.strerror}{where}"
+        for one, other in _NUMBER.findall(str(error)):
+            if int(one or other) in _REFUSALS:
+                return os.strerror(int(one or other))
         error = error.__cause__ or error.__context__
     return None
 

@@ -5,7 +5,7 @@ from collections import deque
 from statistics import median
 
 from contracts.health import Health
-from contracts.layout import Positions, write_progress
+from contracts.layout import Positions, make_folder, write_progress
 from contracts.logs import say
 from contracts.segments import recover_abandoned
 from contracts.settings import SettingError
@@ -29,6 +29,7 @@ class Live:
     """
 
     def __init__(self, config: Config, metrics: Metrics):
+        make_folder(config.layout.lake)
         disk.check_room(config.layout.lake)
         self.config = config
         self.layout = config.layout

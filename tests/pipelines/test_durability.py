@@ -10,7 +10,7 @@ from random import Random
 
 import polars as pl
 import pytest
-from deltalake import DeltaTable
+from deltalake import DeltaTable, write_deltalake
 
 from contracts.layout import Layout, Positions, fsync_folder
 from contracts.schemas import OBSERVATIONS, TABLES
@@ -94,14 +94,14 @@ def drain(layout: Layout, patch: pytest.MonkeyPatch | None = None) -> None:
     setup = setup_of(layout)
     positions, _ = settle(setup, Positions.load(layout.positions))
     while True:
-        segments, is_all = new_segments(layout.raw, positions.offsets, limit_rows=150)
+        segments, is_all = new_segments(layout.raw, positions.offsets, limit_rows=1)
         graph.run(setup, chunks(segments))
         positions = durability.claim(layout.root, positions, passed(positions.offsets, segments), 1)
         if is_all:
             return
 
 
-@pytest.mark.parametrize("seed", [None, 1, 2])
+@pytest.mark.parametrize("seed", [None, 1])
 def test_a_power_cut_between_any_two_steps_loses_and_doubles_nothing(
     tmp_path: Path, seed: int | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -111,7 +111,8 @@ def test_a_power_cut_between_any_two_steps_loses_and_doubles_nothing(
         land(layout, landed[at : at + 125], first=at)
     monkeypatch.setattr(lake, "CHECKPOINT_EVERY", 3)
     random = None if seed is None else Random(seed)
-    disk, states = Disk(layout.root), []
+    disk = Disk(layout.root)
+    states: list[Path] = []
 
     def cut() -> None:
         states.append(tmp_path / f"cut{len(states)}")
@@ -124,7 +125,7 @@ def test_a_power_cut_between_any_two_steps_loses_and_doubles_nothing(
             nonlocal steps
             done = work(*arguments, **named)
             steps += 1
-            if steps % 13 == (seed or 0):
+            if steps % 10 == (seed or 0):
                 cut()
             return done
 
@@ -133,12 +134,12 @@ def test_a_power_cut_between_any_two_steps_loses_and_doubles_nothing(
     with disk.watched(monkeypatch):
         disk.begin()
         with monkeypatch.context() as patch:
-            patch.setattr(lake, "write_deltalake", after(lake.write_deltalake))
+            patch.setattr(lake, "write_deltalake", after(write_deltalake))
             patch.setattr(durability, "make_durable", after(durability.make_durable))
             drain(layout)
         cut()
     want = tables(layout.root)
-    assert len(states) > 3
+    assert len(states) >= 4
     for state in states:
         after_cut = Layout(state)
         shutil.copytree(layout.raw, after_cut.raw, dirs_exist_ok=True)

@@ -11,6 +11,7 @@ from deltalake import DeltaTable, write_deltalake
 from polars.testing import assert_frame_equal
 
 from contracts.layout import Layout, Positions
+from contracts.payloads import digest
 from contracts.schemas import OBSERVATIONS, TABLES
 from pipelines import graph, housekeeping, lake, stages
 from pipelines.kernels.unite import unite
@@ -81,6 +82,23 @@ def test_live_by_ticks_equals_batch(tmp_path: Path, batch: dict[str, pl.DataFram
     random, landed = Random(seed), dirty_log(1)
     random.shuffle(landed)
     assert_same(tables(run_in_parts(tmp_path, landed, random).root), batch)
+
+
+def test_duplicates_are_the_copies_of_readings_but_the_first(tmp_path: Path) -> None:
+    landed = dirty_log(1)
+    layout = run_in_parts(tmp_path, landed, Random(3))
+    raw = pl.DataFrame([(row.topic, row.payload, row.received) for row in landed], orient="row").unique()
+    raw.columns = ["topic", "payload", "received_time"]
+    found = tables(layout.root)
+    refused = found["quarantine"].select("topic", "payload").unique()
+    accepted = raw.join(refused, on=["topic", "payload"], how="anti")
+    extra = accepted.filter(pl.col("received_time") > pl.col("received_time").min().over("topic", "payload"))
+    want = [(topic, digest(payload), received) for topic, payload, received in extra.rows()]
+    got = found["duplicates"].select(
+        pl.format("lamplight/v1/{}/{}", "post_id", "stream"), "digest", pl.col("received_time")
+    )
+    assert sorted(got.rows()) == sorted(want)
+    assert len(want) > 10
 
 
 def test_a_second_run_commits_nothing(tmp_path: Path) -> None:
@@ -161,7 +179,8 @@ def test_compaction_changes_no_row_and_leaves_few_files(
         graph.run(setup_of(layout), [(land(layout, landed[at : at + 60], first=at),)])
     a_day_later = 86_400_000_000 + int(landed[0].received.timestamp() * 1e6)
     assert housekeeping.compact(tmp_path, OBSERVATIONS, int(landed[0].received.timestamp() * 1e6)) == 0
-    housekeeping.tidy(tmp_path, a_day_later)
+    housekeeping.compact_all(tmp_path, a_day_later)
+    housekeeping.vacuum(tmp_path)
     assert_same(tables(tmp_path), batch)
     assert len(DeltaTable(str(layout.table("observations"))).file_uris()) == 1
 

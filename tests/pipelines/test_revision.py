@@ -16,6 +16,7 @@ from deltalake import write_deltalake
 from contracts import payloads
 from contracts.layout import Layout, Positions
 from contracts.registry import RegistryFile, save_registry
+from contracts.schemas import TABLES
 from contracts.topics import device_topic
 from pipelines import again, graph, lake, recovery, revision
 from pipelines.kernels import decode
@@ -77,10 +78,14 @@ def as_it_was(patch: Patch) -> RegistryFile:
 
 
 def _changed(patch: Patch, change: Callable[[tuple[Any, ...]], tuple[Any, ...]]) -> None:
+    def changed(append: Callable[..., None]) -> Callable[..., None]:
+        def appending(rows: Any, origin: tuple[Any, ...], payload: Any) -> None:
+            append(rows, change(origin), payload)
+
+        return appending
+
     for stream, append in list(APPEND.items()):
-        patch.setitem(
-            APPEND, stream, lambda rows, origin, payload, append=append: append(rows, change(origin), payload)
-        )
+        patch.setitem(APPEND, stream, changed(append))
     patch.setattr(decode, "DECODER_VERSION", payloads.DECODER_VERSION + 1)
 
 
@@ -105,11 +110,9 @@ class Case:
 CASES = {
     "post ended earlier": Case(as_it_was, ended),
     "post ended later": Case(ended, as_it_was),
-    "post removed": Case(as_it_was, without_post),
     "post added": Case(without_post, as_it_was),
     "sensor added, post ended": Case(without_sensor, ended),
     "direction and gateway removed": Case(as_it_was, without_direction_and_gateway),
-    "direction and gateway added": Case(without_direction_and_gateway, as_it_was),
     "value decoded otherwise": Case(as_it_was, other_value),
     "time decoded otherwise": Case(as_it_was, other_time),
 }
@@ -161,7 +164,7 @@ def test_a_rebuilt_lake_equals_a_fresh_one(tmp_path: Path, name: str, monkeypatc
     assert Positions.load(layout.positions).versions == versions
 
 
-@pytest.mark.parametrize("survives", [1, 5, 8, 11, 14, 17, 20])
+@pytest.mark.parametrize("survives", [1, 5, 14, 20])
 def test_a_rebuild_that_dies_between_tables_heals(tmp_path: Path, survives: int, monkeypatch: Patch) -> None:
     landed = city_log(6)[:700]
     layout = lake_of(tmp_path / "old", landed, 2, ended(monkeypatch))
@@ -291,7 +294,7 @@ def test_a_dry_rebuild_tells_what_a_rebuild_does(
     for name, frame in after.items():
         if "digest" not in frame.columns:
             continue
-        key = list(lake.TABLES[name].identity)
+        key = list(TABLES[name].identity)
         added = frame.join(before[name], on=key, how="anti").height
         removed = before[name].join(frame, on=key, how="anti").height
         assert (told.get((name, "added"), 0), told.get((name, "removed"), 0)) == (added, removed), name
