@@ -5,7 +5,9 @@ import shutil
 import socket
 import subprocess
 import time
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -71,32 +73,36 @@ class Mosquitto:
     """A Mosquitto of our own, on a port and a persistence folder that stay the same over restarts.
 
     `is_autosaving`: write the store after each 100 changes, as production does (rewriting a long queue is slow, so
-    benchmarks leave it). `stop` ends it cleanly (it then keeps everything), `kill` is kill -9.
+    benchmarks leave it). `stop` ends it cleanly (it then keeps everything), `kill` is kill -9, `forget` empties the
+    store of one that has ended. `changes` replaces lines of the configuration.
     """
 
     subscription = "shared"
 
-    def __init__(self, folder: Path, is_autosaving: bool = True):
+    def __init__(self, folder: Path, is_autosaving: bool = True, changes: Mapping[str, str] = MappingProxyType({})):
         if MOSQUITTO is None:
             raise RuntimeError("mosquitto is not installed")
         self.port = free_port()
         self.folder = folder
         self._program = MOSQUITTO
         self._is_autosaving = is_autosaving
+        self._changes = changes
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> "Mosquitto":
         """Start, and return when it listens."""
         self.folder.mkdir(parents=True, exist_ok=True)
         configuration = self.folder / "mosquitto.conf"
-        configuration.write_text(
-            _CONFIGURATION.format(
-                folder=self.folder,
-                port=self.port,
-                on_changes="true" if self._is_autosaving else "false",
-                interval=100 if self._is_autosaving else 1800,
-            )
+        text = _CONFIGURATION.format(
+            folder=self.folder,
+            port=self.port,
+            on_changes="true" if self._is_autosaving else "false",
+            interval=100 if self._is_autosaving else 1800,
         )
+        for line, other in self._changes.items():
+            assert f"{line}\n" in text
+            text = text.replace(f"{line}\n", f"{other}\n")
+        configuration.write_text(text)
         self._process = subprocess.Popen([self._program, "-c", str(configuration)])
         wait_until_listening(self.port, self._process)
         return self
@@ -108,6 +114,10 @@ class Mosquitto:
     def kill(self) -> None:
         """SIGKILL; safe to call twice."""
         self._end(is_kill=True)
+
+    def forget(self) -> None:
+        """Lose every session and message."""
+        (self.folder / "mosquitto.db").unlink(missing_ok=True)
 
     def _end(self, is_kill: bool) -> None:
         process, self._process = self._process, None
@@ -129,8 +139,8 @@ class Mosquitto:
 class Embedded:
     """The demo's broker on free ports: MQTT 5 on `port`, MQTT 3.1.1 on `mqtt311_port`. It forgets all when it stops.
 
-    `subscription`: what LAMPLIGHT_INGEST_SUBSCRIPTION must be with it. A shared one ends its router (rumqttd 0.20.0, when
-    the subscriber goes with messages in flight), and loses what comes while the subscriber is away.
+    `subscription`: what LAMPLIGHT_INGEST_SUBSCRIPTION must be with it. A shared one loses what comes while the
+    subscriber is away, and ends the broker's router when it goes with messages in flight (rumqttd 0.20.0).
     """
 
     subscription = "plain"

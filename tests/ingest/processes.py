@@ -95,13 +95,13 @@ def until(is_so: Callable[[], bool]) -> None:
         time.sleep(0.01)
 
 
-def publish(port: int, payloads: list[bytes], topic: str = TOPIC) -> None:
+def publish(port: int, payloads: list[bytes], topic: str = TOPIC, is_retained: bool = False) -> None:
     """Publish at QoS 1; on return the broker has acknowledged each of them."""
     client = mqtt.Client(CallbackAPIVersion.VERSION2, client_id="publisher", protocol=MQTTProtocolVersion.MQTTv5)
     client.connect("127.0.0.1", port)
     client.loop_start()
     try:
-        sent = [client.publish(topic, payload, 1) for payload in payloads]
+        sent = [client.publish(topic, payload, 1, is_retained) for payload in payloads]
         for each in sent:
             each.wait_for_publish(PATIENCE_S)
             assert each.is_published()

@@ -270,6 +270,9 @@ def test_ingest_lands_what_a_locked_broker_has(broker: Locked, tmp_path: Path, n
             assert device.publish(device_topic("KT1000", "air"), b"forbidden") == NOT_AUTHORIZED
         until(lambda: len(payloads(tmp_path)) >= len(sent))
     assert payloads(tmp_path) == sent
+    # until it is retired, its session gets its share
+    with Running(tmp_path, port, "retire", variables=variables(broker, name, port)) as leaving:
+        assert leaving.ended() == 0
     assert not any(
         Path(broker.credentials("ingest-a").password_file or "").read_text().strip() in line for line in running.lines
     )
