@@ -10,8 +10,8 @@ from contracts.settings import SettingError
 from ingest import memory, merge
 from ingest.config import Config
 from ingest.memory import Memory
-from ingest.tidy import tidy
-from tests.ingest.processes import command, environment
+from ingest.tidy import Tidied, Tidier, tidy
+from tests.ingest.processes import command, environment, until
 from tests.ingest.raw_files import DAY, NOW, fill, never, readable, seal, small_shards, tree
 
 
@@ -162,3 +162,15 @@ def test_the_command(tmp_path: Path) -> None:
     assert "merged 4 segments, 120,000 rows" in out
     assert "removed 1 files, 120,000 rows" in out
     assert "nothing to merge, nothing to remove" in said()
+
+
+def test_it_tidies_by_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ingest.tidy.PERIOD_S", 0.05)
+    fill(tmp_path, NOW - 8 * DAY)
+    passed(tmp_path, {"a": 300}, {"a": 300})
+    rounds: list[Tidied] = []
+    tidier = Tidier(config(tmp_path), rounds.append)
+    until(lambda: len(rounds) > 1)
+    tidier.close()
+    assert (rounds[0].merged, rounds[0].removed) == (8, 2)
+    assert firsts(tmp_path) == [200, 225, 250, 275]
