@@ -5,7 +5,7 @@ SECONDS_ARG := $(if $(SECONDS),--seconds $(SECONDS),)
 
 .DEFAULT_GOAL := build
 
-.PHONY: help build demo test check format lock fuzz bench bench-ingest bench-pipeline bench-freshness docs clean
+.PHONY: help build demo test check format lock torture fuzz bench bench-ingest bench-pipeline bench-freshness docs clean
 
 help: ## list what make can do
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
@@ -35,6 +35,9 @@ format: build ## rewrite the code in the house style
 
 lock: build ## make requirements.lock anew from requirements.in
 	$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --upgrade -q requirements.in -o requirements.lock
+
+torture: build ## kill -9 of everything under load, and power cuts: nothing lost or doubled (ROUNDS=200, CUTS=20, SEED=)
+	@$(BIN)/python -m bench.torture --rounds $(or $(ROUNDS),200) --cuts $(or $(CUTS),20) $(if $(SEED),--seed $(SEED),)
 
 fuzz: build ## a million mutated messages: nothing crashes, nothing is unaccounted (MUTANTS=, SEED=)
 	@$(BIN)/python -m bench.fuzz $(if $(MUTANTS),--mutants $(MUTANTS),) $(if $(SEED),--seed $(SEED),)

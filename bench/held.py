@@ -15,8 +15,8 @@ NAME = ["topic", "boot_id", "stream", "seq"]
 
 @dataclass(frozen=True, kw_only=True)
 class Held:
-    """`readings`: one row per message of the reading tables (NAME, digest, is_conflicting), wills included with their
-    connection as seq; `quarantine`: one row per topic and digest (NAME, null where the bytes do not tell, and digest);
+    """`readings`: one row per message of the reading tables (NAME, digest, is_conflicting), wills included,
+    without a seq; `quarantine`: one row per topic and digest (NAME, null where the bytes do not tell, and digest);
     `doubled`: rows whose like stands in the same table."""
 
     readings: pl.DataFrame
@@ -46,8 +46,9 @@ def held(layout: Layout) -> Held:
         doubled += frame.height - frame.select(table.identity).n_unique()
         stream = pl.col("stream") if "stream" in frame.columns else pl.lit(table.stream).alias("stream")
         if table is DEVICE_STATUS:
-            # a will's event time is its receipt: its copies are one message
-            frame = frame.with_columns(event_time=pl.when(pl.col("kind") != "will").then("event_time"))
+            # a will has no seq, and its event time is its receipt: its copies are one message
+            has_key = pl.when(pl.col("kind") != "will")
+            frame = frame.with_columns(has_key.then("event_time").alias("event_time"), has_key.then("seq").alias("seq"))
         names = frame.select("post_id", stream, "boot_id", "seq", "event_time", "digest", "is_conflicting").unique()
         topic = pl.format(device_topic("{}", "{}"), "post_id", "stream").alias("topic")
         parts.append(names.select(topic, "boot_id", "stream", "seq", "digest", "is_conflicting"))
