@@ -7,7 +7,7 @@ from pathlib import Path
 
 import msgspec
 
-from contracts.layout import Layout, sealed_segments, write_durably
+from contracts.layout import Layout, instances, sealed_segments, write_durably
 from contracts.logs import say
 from ingest.coverage import Posts
 
@@ -46,7 +46,7 @@ def load(layout: Layout) -> Memory:
         if memory.version != VERSION:
             raise msgspec.ValidationError(f"version {memory.version}")
     except FileNotFoundError:
-        if sealed := [name for name in _logs(layout) if sealed_segments(layout.raw, name)]:
+        if sealed := [name for name in instances(layout.raw) if sealed_segments(layout.raw, name)]:
             say("receipts", f"no memory in {layout.receipts}: reading all of the raw log of {', '.join(sealed)}")
         return Memory()
     except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
@@ -67,9 +67,3 @@ def offsets(layout: Layout) -> dict[str, int]:
     except (OSError, msgspec.DecodeError, UnicodeDecodeError):
         return {}
     return found.offsets if found.version == VERSION else {}
-
-
-def _logs(layout: Layout) -> list[str]:
-    from contracts.layout import instances
-
-    return instances(layout.raw)
