@@ -12,6 +12,7 @@ from contracts.credentials import Credentials
 from contracts.health import parse_address
 from contracts.layout import Layout
 
+FIRST = "a"
 _INSTANCE = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
@@ -45,6 +46,11 @@ class Config:
     @property
     def address(self) -> str:
         return f"{self.mqtt_host}:{self.mqtt_port}"
+
+    @property
+    def progress(self) -> Path:
+        """The first instance says how far it is as `ingest`, which is what a single one is asked for."""
+        return self.layout.progress("ingest" if self.instance == FIRST else f"ingest-{self.instance}")
 
     @property
     def client_id(self) -> str:
@@ -126,7 +132,7 @@ def from_environment(environ: Mapping[str, str], arguments: argparse.Namespace) 
     port = settings.read(given, "LAMPLIGHT_MQTT_PORT", 1883, settings.port)
     return Config(
         root=settings.data_root(given),
-        instance=settings.read(given, "LAMPLIGHT_INGEST_INSTANCE", "a", _instance),
+        instance=settings.read(given, "LAMPLIGHT_INGEST_INSTANCE", FIRST, _instance),
         mqtt_host=given.get("LAMPLIGHT_MQTT_HOST") or "127.0.0.1",
         mqtt_port=port,
         mqtt311_port=settings.read(given, "LAMPLIGHT_MQTT311_PORT", min(port + 1, 65535), settings.port),

@@ -39,7 +39,7 @@ class Loop:
         self.link = link
         self.landing = landing
         self.stop = stop
-        self.progress = Progress(config.layout.progress("ingest"))
+        self.progress = Progress(config.progress)
         self.journal = Journal(events_path(landing.raw, landing.instance))
         self.disk = Disk(landing, self.journal, config.disk_grace_s)
         self.metrics = Metrics()

@@ -1,5 +1,6 @@
 """The session at the broker: what it lost and what it limits is told, a share is shared, an instance is given up."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -131,8 +132,16 @@ def retire(root: Path, port: int, *arguments: str) -> list[str]:
     return running.lines
 
 
-def test_retiring_drains_the_session_and_ends_it(tmp_path: Path, mosquitto: Mosquitto) -> None:
-    root = tmp_path / "data"
+@pytest.fixture
+def narrow(tmp_path: Path) -> Iterator[Mosquitto]:
+    """A broker that sends 20 messages and waits for their acknowledgement."""
+    need_mosquitto()
+    with Mosquitto(tmp_path / "narrow", changes={"max_inflight_messages 0": "max_inflight_messages 20"}) as broker:
+        yield broker
+
+
+def test_retiring_drains_the_session_and_ends_it(tmp_path: Path, narrow: Mosquitto) -> None:
+    root, mosquitto = tmp_path / "data", narrow
     for instance in ("a", "b"):
         with Running(root, mosquitto.port, "run", "--instance", instance).until_said("landing from"):
             pass
@@ -144,12 +153,12 @@ def test_retiring_drains_the_session_and_ends_it(tmp_path: Path, mosquitto: Mosq
     publish(mosquitto.port, numbered(5_000, 100))
     with Running(root, mosquitto.port).until_said("landing from"):
         until(lambda: landed(root, "a").num_rows == 2_600)
-    assert kinds(root, "b") == ["joined", "retired"]
+    assert kinds(root, "b") == ["joined", "limited", "retired"]
     # a new life is no loss, and the broker had kept nothing for it
     with Running(root, mosquitto.port, "run", "--instance", "b").until_said("landing from"):
         pass
     assert landed(root, "b").num_rows == 2_500
-    assert kinds(root, "b") == ["joined", "retired", "joined"]
+    assert kinds(root, "b") == ["joined", "limited", "retired", "joined"]
 
 
 def test_retiring_what_does_not_exist_or_runs_is_one_line(tmp_path: Path, mosquitto: Mosquitto) -> None:
