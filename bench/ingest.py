@@ -3,7 +3,7 @@
 Same publisher, same kind of broker with the same settings, new for every turn; the sides alternate and a figure is the
 median of the rounds' ratios. A side's time runs from the first message that it received to the last that it was done
 with: received, for a paho subscriber that does nothing and for Telegraf; for ingest, until the segment that holds it
-is sealed.
+is sealed. Besides: how soon receipts come, and whether memory grows (bench/receipts.py).
 """
 
 import argparse
@@ -22,7 +22,7 @@ from statistics import median
 
 import polars as pl
 
-from bench import publisher, subscriber, telegraf
+from bench import publisher, receipts, subscriber, telegraf
 from bench.figures import figure
 from contracts.layout import Layout, read_progress, sealed_segments
 from contracts.segments import read_segment
@@ -191,6 +191,8 @@ def main(argv: list[str]) -> int:
     top = argparse.ArgumentParser(prog="python -m bench.ingest", description=__doc__)
     top.add_argument("--messages", type=int, default=100_000, help="per turn (100000)")
     top.add_argument("--rounds", type=int, default=3)
+    top.add_argument("--seconds", type=float, default=60.0, help="of the receipts' figure (60)")
+    top.add_argument("--minutes", type=float, default=10.0, help="of the memory's figure (10)")
     top.add_argument("--only", help="figures whose name contains this")
     arguments = top.parse_args(argv)
     count, rounds = arguments.messages // publisher.CONNECTIONS * publisher.CONNECTIONS, arguments.rounds
@@ -199,6 +201,8 @@ def main(argv: list[str]) -> int:
         "ingest.durable/noop": lambda: beside_noop("ingest.durable/noop", _mosquitto, count, rounds),
         "ingest.embedded.durable/noop": lambda: beside_noop("ingest.embedded.durable/noop", _embedded, count, rounds),
         "ingest.durable/telegraf": lambda: beside_telegraf(count, rounds),
+        "ingest.receipt_p99_s": lambda: receipts.receipts(arguments.seconds),
+        "ingest.memory_growth": lambda: receipts.memory(arguments.minutes),
     }
     for bench, measure in races.items():
         if arguments.only and arguments.only not in bench:
@@ -207,7 +211,7 @@ def main(argv: list[str]) -> int:
             if MOSQUITTO is None and "embedded" not in bench:
                 raise NotMeasuredError("mosquitto is not installed")
             measure()
-        except NotMeasuredError as error:
+        except (NotMeasuredError, receipts.NotEnoughError, AssertionError, subprocess.TimeoutExpired) as error:
             print(f"{bench}: not measured: {error}", file=sys.stderr)
             code = 1
     return code
