@@ -28,12 +28,19 @@ class Message:
 
 @dataclass
 class ScriptedBroker:
-    """Keeps what is not acknowledged and sends it again, in order, over the next connection."""
+    """Keeps what is not acknowledged and sends it again, in order, over the next connection.
+
+    `late` is sent when it is unsubscribed for the second time, before it says so. `farewell` is the DISCONNECT's body.
+    """
 
     queue: deque[Message] = field(default_factory=deque)
     in_flight: dict[int, Message] = field(default_factory=dict)
     acknowledgements: list[Message] = field(default_factory=list)
     has_session: bool = False
+    subscribed: int = 0
+    unsubscribed: int = 0
+    late: Message | None = None
+    farewell: bytes | None = None
     _connection: socket.socket | None = None
     _content: bytes = b""
     _mid: int = 0
@@ -114,8 +121,13 @@ class ScriptedBroker:
             self._connection.sendall(CONNACK % self.has_session)
             self.has_session = True
         elif kind == SUBSCRIBE:
+            self.subscribed += 1
             self._connection.sendall(b"\x90\x04" + body[:2] + b"\x00\x01")
         elif kind == UNSUBSCRIBE:
+            self.unsubscribed += 1
+            if self.unsubscribed == 2 and self.late is not None:
+                self.queue.append(self.late)
+                self.deliver(1)
             self._connection.sendall(b"\xb0\x04" + body[:2] + b"\x00\x11")
         elif kind == PUBACK:
             mid = int.from_bytes(body[:2], "big")
@@ -125,3 +137,4 @@ class ScriptedBroker:
             self.acknowledgements.append(message)
         else:
             assert kind == DISCONNECT
+            self.farewell = body

@@ -1,6 +1,6 @@
 """The session at the broker: what it lost and what it limits is told, a share is shared, an instance is given up."""
 
-from collections.abc import Iterator
+import time
 from pathlib import Path
 
 import pytest
@@ -12,6 +12,7 @@ from contracts.layout import Layout
 from ingest import limits
 from tests.broker import Mosquitto, need_mosquitto
 from tests.ingest.processes import Running, landed, loop_in_a_thread, numbered, payloads, publish, until
+from tests.ingest.scripted import Message, ScriptedBroker
 from tests.ingest.test_world import refusal
 
 
@@ -132,16 +133,32 @@ def retire(root: Path, port: int, *arguments: str) -> list[str]:
     return running.lines
 
 
-@pytest.fixture
-def narrow(tmp_path: Path) -> Iterator[Mosquitto]:
-    """A broker that sends 20 messages and waits for their acknowledgement."""
-    need_mosquitto()
-    with Mosquitto(tmp_path / "narrow", changes={"max_inflight_messages 0": "max_inflight_messages 20"}) as broker:
-        yield broker
+def test_retiring_waits_for_the_last_message_that_the_broker_still_sends(tmp_path: Path) -> None:
+    """One at a time, and one more when ingest asks whether that was all."""
+    broker = ScriptedBroker(has_session=True)
+    messages = [Message(number, b"lamplight/v1/KT1000/air", b"%d" % number) for number in range(20)]
+    broker.queue.extend(messages[:-1])
+    broker.late = messages[-1]
+    (tmp_path / "raw" / "b").mkdir(parents=True)
+    with Running(tmp_path, broker.port, "retire", "--instance", "b") as running:
+        broker.accept()
+        while running.process.poll() is None:
+            broker.hear()
+            if broker.unsubscribed and broker.queue and not broker.in_flight:
+                broker.deliver(1)
+            time.sleep(0.005)
+        broker.hear()
+        broker.close()
+    assert running.process.returncode == 0
+    assert broker.subscribed == 0
+    assert [message.acknowledged for message in messages] == [1] * len(messages)
+    assert landed(tmp_path, "b")["payload"].to_pylist() == [message.payload for message in messages]
+    # reason: normal; properties: session expiry interval 0
+    assert broker.farewell == b"\x00\x05\x11\0\0\0\0"
 
 
-def test_retiring_drains_the_session_and_ends_it(tmp_path: Path, narrow: Mosquitto) -> None:
-    root, mosquitto = tmp_path / "data", narrow
+def test_retiring_drains_the_session_and_ends_it(tmp_path: Path, mosquitto: Mosquitto) -> None:
+    root = tmp_path / "data"
     for instance in ("a", "b"):
         with Running(root, mosquitto.port, "run", "--instance", instance).until_said("landing from"):
             pass
@@ -153,12 +170,12 @@ def test_retiring_drains_the_session_and_ends_it(tmp_path: Path, narrow: Mosquit
     publish(mosquitto.port, numbered(5_000, 100))
     with Running(root, mosquitto.port).until_said("landing from"):
         until(lambda: landed(root, "a").num_rows == 2_600)
-    assert kinds(root, "b") == ["joined", "limited", "retired"]
+    assert kinds(root, "b") == ["joined", "retired"]
     # a new life is no loss, and the broker had kept nothing for it
     with Running(root, mosquitto.port, "run", "--instance", "b").until_said("landing from"):
         pass
     assert landed(root, "b").num_rows == 2_500
-    assert kinds(root, "b") == ["joined", "limited", "retired", "joined"]
+    assert kinds(root, "b") == ["joined", "retired", "joined"]
 
 
 def test_retiring_what_does_not_exist_or_runs_is_one_line(tmp_path: Path, mosquitto: Mosquitto) -> None:
