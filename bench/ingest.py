@@ -115,7 +115,8 @@ def _ingest(layout: Layout, broker: Broker) -> "subprocess.Popen[bytes]":
 
 
 def _progress(layout: Layout) -> dict[str, int]:
-    return read_progress(layout.progress("ingest"))
+    name = layout.root.name
+    return read_progress(layout.progress("ingest" if name == "a" else f"ingest-{name}"))
 
 
 def _publish(port: int, count: int) -> None:
