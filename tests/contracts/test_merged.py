@@ -1,11 +1,14 @@
 """A merged segment stands for the ones that it was made of, and a reader that is behind still finds its rows."""
 
+import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from contracts import layout
 from contracts.layout import Segment, sealed_segments
 from contracts.segments import RAW_SCHEMA, batch_metadata, read_segment
 from tests.contracts.test_segments import batch
@@ -37,6 +40,26 @@ def test_a_merged_segment_hides_its_parts_and_answers_for_them(tmp_path: Path) -
         again = read_segment(tmp_path, part)
         assert again.equals(before)
         assert again.schema.equals(RAW_SCHEMA)
+
+
+def test_a_listing_that_races_a_merge_misses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The parts go while the folder is read, and the merged file's name came too late to be seen."""
+    parts = [sealed(tmp_path, 0, 3), sealed(tmp_path, 3, 4), sealed(tmp_path, 7, 2)]
+    whole = Segment("a", 0, 6, is_merged=True)
+    reading = layout._names
+
+    def racing(folder: Path) -> Iterator[os.DirEntry[str]]:
+        names = list(reading(folder))
+        if folder == parts[0].path(tmp_path).parent and not whole.path(tmp_path).exists():
+            pq.write_table(pa.concat_tables([read_segment(tmp_path, part) for part in parts[:2]]), whole.path(tmp_path))
+            names = [entry for entry in names if entry.name not in {part.path(tmp_path).name for part in parts[:2]}]
+        yield from names
+
+    monkeypatch.setattr(layout, "_names", racing)
+    assert sealed_segments(tmp_path, "a") == [whole, parts[2]]
+    parts[2].path(tmp_path).unlink()
+    sealed(tmp_path, 9, 2)
+    assert sealed_segments(tmp_path, "a") == [whole, Segment("a", 9, 10)]
 
 
 def test_a_segment_that_is_gone_is_gone(tmp_path: Path) -> None:
