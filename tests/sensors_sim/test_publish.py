@@ -121,7 +121,7 @@ def test_a_stopped_broker_loses_nothing(simulator: Simulator, mosquitto: Mosquit
 
 def test_a_full_buffer_drops_the_oldest_and_says_so(simulator: Simulator, mosquitto: Mosquitto) -> None:
     with Platform(mosquitto.port) as listener:
-        arguments = ("--rate", "100", "--seconds", "14", "--buffer", "12", "--confirm")
+        arguments = ("--posts", "20", "--rate", "80", "--seconds", "8", "--buffer", "12", "--confirm")
         truth = simulator.root / "truth.ndjson"
         process = simulator.start("publish", *arguments, "--resend-after", "1", "--truth", str(truth))
         wait_for(lambda: len(listener.heard) > 150)
