@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 
+import duckdb
 import paho.mqtt.client as mqtt
 import polars as pl
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
@@ -98,17 +99,21 @@ def through(seed: int, count: int, folder: Path) -> Found:
     with Mosquitto(folder / "mosquitto", is_autosaving=False) as broker, City(layout.root, broker.port, **wide) as city:
         ingest = city.start("ingest", "run")
         wait_for("ingest to subscribe", lambda: "durable" in city.progress("ingest"))
+        receipts = city.start("ingest", "receipts")
+        wait_for("receipts to begin", lambda: bool(city.progress("receipts")))
         try:
             send(broker.port, sent)
             wait_for("all messages to land", lambda: city.landed() >= len(sent), PATIENCE_S)
         except (TimeoutError, AssertionError) as error:
             found.unaccounted.append(f"{error}: {city.landed()} of {len(sent)} landed")
-        if ingest.poll() is not None or city.stop(ingest) != 0:
-            found.crashes.append("ingest did not end well")
+        for name, stage in (("ingest", ingest), ("receipts", receipts)):
+            if stage.poll() is not None or city.stop(stage) != 0:
+                found.crashes.append(f"{name} did not end well")
         try:
             city.run("pipelines", "run", "--once", "--no-release", timeout_s=600)
+            city.run("warehouse", "publish", timeout_s=600)
         except AssertionError as error:
-            found.crashes.append(f"pipelines: {error}")
+            found.crashes.append(f"pipelines or warehouse: {error}")
             return found
     return _accounted(layout, sent, found)
 
@@ -126,6 +131,13 @@ def _accounted(layout: Layout, sent: list[tuple[str, bytes]], found: Found) -> F
     for name in (Counter(wanted.keys()) - counts) + (counts - Counter(wanted.keys())):
         found.unaccounted.append(f"in {counts[name]} places: {name[0]!r:.100}, digest {name[1]}")
     found.unaccounted += ["rows stand twice in a table"] * lake.doubled
+    with duckdb.connect(str(layout.catalogue), read_only=True) as catalogue:
+        # seqs up to 2^53 may be claimed, so each row is held to its own sum
+        wrong = catalogue.execute(
+            "SELECT post_id, stream, window_start FROM ledger"
+            " WHERE expected_count <> accepted_count + quarantined_count + dropped_count + missing_count"
+        ).fetchall()
+    found.unaccounted += [f"the ledger does not add up: {row}" for row in wrong]
     return found
 
 
