@@ -101,7 +101,7 @@ def main(argv: list[str]) -> int:
         try:
             city.run("sensors_sim", "fleet")
             city.start("ingest", "broker")
-            city.start("demo", "after-broker", sys.executable, "-m", "ingest", "run")
+            city.start("demo", "after-broker", sys.executable, "-m", "ingest", "run", "--subscription", "plain")
             city.start("pipelines", "run")
             city.start("warehouse", "publish", "--follow")
             city.start("api", "run")
