@@ -64,9 +64,13 @@ class Reports:
             spans = self._untold.get(post_id, {}).get(key)
             if spans is None:
                 continue
-            left = [piece for a, b in spans for piece in ([a, span.first_seq - 1], [span.last_seq + 1, b])
-                    if max(a, piece[0]) <= min(b, piece[1])]  # fmt: skip
-            self._untold[post_id][key] = [[max(piece[0], 0), piece[1]] for piece in left]
+            left = [
+                piece
+                for a, b in spans
+                for piece in ([a, min(b, span.first_seq - 1)], [max(a, span.last_seq + 1), b])
+                if piece[0] <= piece[1]
+            ]
+            self._untold[post_id][key] = left
             if not left:
                 del self._untold[post_id][key]
                 if not self._untold[post_id]:
