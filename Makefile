@@ -44,7 +44,7 @@ fuzz: build ## a million mutated messages: nothing crashes, nothing is unaccount
 
 bench: bench-ingest bench-pipeline bench-freshness ## every benchmark, one JSON line per figure
 
-bench-ingest: build ## durable ingest beside a subscriber that does nothing
+bench-ingest: build ## durable ingest beside a subscriber that does nothing and Telegraf; receipts; memory (20 min)
 	@$(BIN)/python -m bench.ingest
 
 bench-pipeline: build ## the Beam graph beside plain Polars and element-wise Beam
