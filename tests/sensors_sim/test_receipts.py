@@ -3,6 +3,7 @@ forgotten, given up, dropped or reported, and the files say which."""
 
 import json
 import signal
+import time
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -94,6 +95,7 @@ def test_a_killed_fleet_sends_again_what_no_receipt_covers(simulator: Simulator,
         mosquitto.stop()
         stopped_at = simulator.progress()["produced"]
         wait_for(lambda: simulator.progress()["produced"] > stopped_at + 300)
+        time.sleep(0.4)  # what is made since is in the journal only
         process.kill()
         process.communicate()
         kept = held(simulator.root)
