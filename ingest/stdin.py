@@ -4,7 +4,6 @@ import base64
 import binascii
 import os
 import select
-import sys
 import time
 from collections.abc import Iterator
 from datetime import datetime
@@ -12,6 +11,7 @@ from typing import Annotated
 
 import msgspec
 
+from contracts.logs import say
 from contracts.times import to_us
 from ingest.arrival import Arrival
 from ingest.landing import Landing
@@ -65,7 +65,7 @@ def run(descriptor: int, landing: Landing, stop: Stop) -> int:
                 arrivals.append(parse(line))
             except ValueError as error:
                 refused += 1
-                print(f"lamplight: ingest stdin: line {number}: {error}", file=sys.stderr, flush=True)
+                say("ingest stdin", f"line {number}: {error}", "error", line=number)
         for first in range(0, len(arrivals), BATCH_ROWS):
             landing.append(arrivals[first : first + BATCH_ROWS])
         landing.seal_if_due()

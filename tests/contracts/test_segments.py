@@ -91,7 +91,8 @@ def without(index: int) -> pa.Table:
 @pytest.mark.parametrize("mask", [0x01, 0x80, 0xFF])
 def test_a_flipped_byte_loses_its_own_batch_and_never_yields_a_wrong_row(tmp_path: Path, mask: int) -> None:
     """Its own batch goes, or is equal all the same (padding carries nothing); those after it were acknowledged too."""
-    for position in range(len(CONTENT)):
+    # the three masks take every position between them
+    for position in range(mask % 3, len(CONTENT), 3):
         flipped = bytearray(CONTENT)
         flipped[position] ^= mask
         rows = rows_of(recovered(tmp_path, bytes(flipped)))

@@ -22,6 +22,8 @@ from ingest import landing as landing_module
 from ingest import loop as loop_module
 from ingest.arrival import Arrival
 from ingest.client import PIECE_BYTES
+from ingest.disk import Disk
+from ingest.journal import Journal
 from ingest.landing import Landing, NotDurableError
 from ingest.link import Link
 from tests.broker import Mosquitto, free_port
@@ -191,6 +193,35 @@ def test_a_slow_disk_drops_nothing_and_memory_stays_bounded(
     # however much waits, no more is taken than a batch, and the piece that was read when it became full
     assert max(rows) <= 1_000 + 1
     assert max(sizes) <= 100_000 + PIECE_BYTES
+
+
+def test_the_alarm_is_repeated_each_half_minute_and_not_at_each_attempt(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    clock_s = 1_000.0
+    monkeypatch.setattr(time, "monotonic", lambda: clock_s)
+    with Landing(Layout(tmp_path), "a") as landing:
+        disk = Disk(landing, Journal(tmp_path / "events.ndjson"), grace_s=100)
+        with monkeypatch.context() as patch:
+            patch.setattr(landing_module, "_write_whole", full)
+            with pytest.raises(NotDurableError) as refused:
+                landing.append(arrivals(0, 1))
+            disk.failed(refused.value)
+            said, given_up = [], []
+            for _ in range(100):
+                clock_s += 1
+                assert not disk.try_again()
+                said.append(len(capfd.readouterr().err.splitlines()))
+                given_up.append(disk.is_given_up)
+        assert given_up == [False] * 99 + [True]
+        assert said == [1 if second % 30 == 0 or second == 1 else 0 for second in range(1, 101)]
+        assert disk.try_again()
+        assert not disk.is_given_up
+    assert [event.kind for event in read_events(tmp_path / "events.ndjson")] == ["disk_failed", "disk_back"]
+
+
+def full(*_: object) -> None:
+    raise OSError(errno.ENOSPC, "No space left on device")
 
 
 def arrivals(first: int, count: int) -> list[Arrival]:
