@@ -211,3 +211,55 @@ def test_since_a_moment_is_the_ledger_of_its_hour_and_later(
     later = ask(catalogue, f"SELECT * FROM ledger_since('{since.isoformat()}'::TIMESTAMPTZ) ORDER BY ALL")
     whole = ask(catalogue, "SELECT * FROM ledger ORDER BY ALL")
     assert later == [row for row in whole if row["window_start"] >= START + timedelta(hours=1)]
+
+
+def beat(seq: int, time: datetime, dropped: list[SeqRange], first_seq: int = 0) -> Landed:
+    post, boot = POSTS[0], BOOTS[0]
+    message = payloads.Heartbeat(
+        schema_version=1, boot_id=boot, seq=seq, first_seq=first_seq, time=time, firmware="1", dropped=dropped
+    )
+    return Landed(
+        topic=device_topic(post, "status"),
+        payload=payloads.encode(message),
+        received=time + timedelta(seconds=1),
+        time=time,
+        post=post,
+        stream="status",
+        boot=boot,
+        seq=seq,
+        first_seq=first_seq,
+        reason=None,
+    )
+
+
+def test_a_device_that_claims_all_seqs_there_are_costs_no_more_than_another(
+    catalogue: duckdb.DuckDBPyConnection,
+) -> None:
+    """A thousand boots of 2^53 messages each are more than a BIGINT holds: the counts of that row stop before."""
+    boots_claimed = [f"{number:016x}" for number in range(1_100)]
+    claims = [
+        [SeqRange(boot_id=boot, stream="weather", first_seq=0, last_seq=2**53) for boot in boots_claimed[at : at + 100]]
+        for at in range(0, len(boots_claimed), 100)
+    ]
+    fill(catalogue, [beat(seq, START + timedelta(minutes=seq), claim) for seq, claim in enumerate(claims[:9])])
+    (row,) = ask(catalogue, "SELECT * FROM ledger WHERE stream = 'weather'")
+    assert row["dropped_count"] == row["expected_count"] == 900 * (2**53 + 1)
+    fill(catalogue, [beat(seq, START + timedelta(minutes=seq), claim) for seq, claim in enumerate(claims)])
+    (row,) = ask(catalogue, "SELECT * FROM ledger WHERE stream = 'weather'")
+    assert row["dropped_count"] == row["expected_count"] == 9 * 10**18
+    (row,) = ask(catalogue, "SELECT * FROM ledger WHERE stream = 'status'")
+    assert row["expected_count"] == row["accepted_count"] == len(claims)
+
+
+def test_since_a_moment_the_days_before_are_not_read(catalogue: duckdb.DuckDBPyConnection) -> None:
+    """A gap two days old is no news, and the seqs before it are not taken for missing."""
+    hours = [*range(0, 60, 3), 100, 101, 103]
+    landed = [beat(number, START + timedelta(hours=number), [], max(0, number - 1)) for number in hours]
+    fill(catalogue, landed)
+    assert sum(row["missing_count"] for row in ask(catalogue, "SELECT * FROM ledger")) == 81
+    since = START + timedelta(hours=101)
+    for name in ("ledger", "missing_ranges"):
+        later = ask(catalogue, f"SELECT * FROM {name}_since('{since.isoformat()}'::TIMESTAMPTZ) ORDER BY ALL")
+        whole = ask(catalogue, f"SELECT * FROM {name} ORDER BY ALL")
+        assert later == [row for row in whole if row["window_start"] >= since]
+        assert sum(row["missing_count"] for row in later) == 1

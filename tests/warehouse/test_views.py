@@ -1,0 +1,173 @@
+"""The views say what the lake says: the same rows, without conflicting copies, each described."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import polars as pl
+import pytest
+
+from contracts.layout import Layout
+from contracts.quantities import QUANTITIES
+from contracts.registry import save_registry
+from contracts.schemas import READING_TABLES, TABLES, Table
+from pipelines.kernels import rollups
+from tests.feed_samples import registry
+from tests.warehouse.lake_samples import ask, config_of, fill_lake, oracle, same, some_minutes, some_rows, store, write
+from warehouse.catalogue import publish
+from warehouse.reference import REFERENCE
+from warehouse.views import carrying, parse_view, sql_views
+
+
+@pytest.fixture(scope="module")
+def lake(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, int]]:
+    root = tmp_path_factory.mktemp("data")
+    versions = fill_lake(root)
+    store(root, versions)
+    save_registry(Layout(root).registry, registry(4).file)
+    publish(config_of(root))
+    return root, versions
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_raw_views_are_the_tables(lake: tuple[Path, dict[str, int]], name: str) -> None:
+    root, versions = lake
+    wanted = oracle(root, name, versions[name])
+    assert wanted.height == 120
+    assert same(ask(root, f"SELECT * FROM lake.{name}"), wanted)
+
+
+@pytest.mark.parametrize("table", READING_TABLES, ids=lambda table: table.name)
+def test_readings_come_without_conflicting_copies(lake: tuple[Path, dict[str, int]], table: Table) -> None:
+    root, versions = lake
+    wanted = oracle(root, table.name, versions[table.name]).filter(~pl.col("is_conflicting")).drop("is_conflicting")
+    found = ask(root, f"SELECT * FROM {table.name}")
+    assert 0 < found.height < 120
+    assert found.columns == wanted.columns
+    assert same(found, wanted)
+
+
+@pytest.mark.parametrize("name", ["minutes", "windows", "flow_minutes", "flow_windows"])
+def test_derived_tables_are_shown_whole(lake: tuple[Path, dict[str, int]], name: str) -> None:
+    root, versions = lake
+    assert same(ask(root, f"SELECT * FROM {name}"), oracle(root, name, versions[name]))
+
+
+def test_quarantine_is_a_set_by_topic_and_digest(lake: tuple[Path, dict[str, int]]) -> None:
+    root, versions = lake
+    rows = oracle(root, "quarantine", versions["quarantine"])
+    wanted = rows.sort("received_time").unique(["topic", "digest"], keep="first", maintain_order=True)
+    found = ask(root, "SELECT * FROM quarantine")
+    assert found.height == 6
+    assert same(found, wanted)
+    for payload, text in found.select("payload", "payload_text").iter_rows():
+        assert text == (None if payload == b"\xff\xfe" else payload.decode())
+
+
+def test_lampposts_are_those_valid_now(lake: tuple[Path, dict[str, int]]) -> None:
+    root, _ = lake
+    found = ask(root, "SELECT post_id, name_tc, streams FROM lampposts ORDER BY post_id")
+    valid = registry(4).valid(time.time_ns() // 1000)
+    assert found["post_id"].to_list() == [post.post_id for post in valid]
+    assert found["name_tc"].to_list() == [post.name.tc for post in valid]
+    assert found["streams"].to_list() == [sorted(post.streams) for post in valid]
+    assert ask(root, "SELECT count(*) AS n FROM lamppost_entries")["n"].item() == len(registry(4).file.lampposts)
+    assert ask(root, "SELECT count(*) AS n FROM directions JOIN lampposts USING (post_id)")["n"].item() == 4
+
+
+@pytest.mark.parametrize("zone", ["UTC", "Asia/Kolkata"])
+@pytest.mark.parametrize("seed", range(3))
+def test_an_hour_is_merged_as_the_pipeline_merges_windows(tmp_path: Path, seed: int, zone: str) -> None:
+    minutes = some_minutes(seed)
+    frame = pl.from_arrow(minutes)
+    assert isinstance(frame, pl.DataFrame)
+    fives = rollups.windows(frame, 300).to_arrow().cast(TABLES["windows"].schema)
+    written = {"minutes": minutes, "windows": fives}
+    store(tmp_path, {name: write(tmp_path, TABLES[name], rows) for name, rows in written.items()})
+    publish(config_of(tmp_path))
+    key = ["post_id", "quantity", "window_start"]
+    wanted = rollups.windows(frame, 3600).sort(key)
+    with duckdb.connect(str(Layout(tmp_path).catalogue), read_only=True) as connection:
+        connection.execute(f"SET TimeZone = '{zone}'")
+        found = connection.sql("SELECT * FROM hourly").pl()
+    found = found.with_columns(pl.col("window_start", "last_event_time").dt.convert_time_zone("UTC")).sort(key)
+    exact = [*key, "period_s", "expected_count", "value_count", "flagged_count", "value_min", "value_max"]
+    exact.append("last_event_time")
+    assert found.select(exact).equals(wanted.select(exact))
+    assert found.height == 30
+    for name in ("value", "completeness", "increase"):
+        for one, other in zip(found[name], wanted[name], strict=True):
+            assert one == (None if other is None else pytest.approx(other, rel=1e-9, abs=1e-9))
+
+
+def test_an_empty_lake_gives_every_view_with_the_same_columns(
+    tmp_path: Path, lake: tuple[Path, dict[str, int]]
+) -> None:
+    publish(config_of(tmp_path))
+    columns = (
+        "SELECT schema_name, table_name, column_name, data_type, comment FROM duckdb_columns() "
+        "WHERE NOT internal ORDER BY schema_name, table_name, column_index"
+    )
+    empty = ask(tmp_path, columns)
+    assert empty.equals(ask(lake[0], columns))
+    for schema, name in empty.select("schema_name", "table_name").unique().iter_rows():
+        wanted = {"quantities": len(QUANTITIES), "snapshot": len(TABLES)}.get(name, 0)
+        assert ask(tmp_path, f"SELECT count(*) AS n FROM {schema}.{name}")["n"].item() == wanted
+
+
+def test_a_table_that_is_missing_is_empty_beside_the_others(tmp_path: Path) -> None:
+    store(tmp_path, {"footfall": write(tmp_path, TABLES["footfall"], some_rows(TABLES["footfall"], 5, 1))})
+    publish(config_of(tmp_path))
+    assert ask(tmp_path, "SELECT count(*) AS n FROM lake.footfall")["n"].item() == 5
+    assert ask(tmp_path, "SELECT count(*) AS n FROM observations")["n"].item() == 0
+
+
+def test_everything_is_described(lake: tuple[Path, dict[str, int]]) -> None:
+    root, _ = lake
+    bare = ask(root, "SELECT table_name, column_name FROM duckdb_columns() WHERE NOT internal AND comment IS NULL")
+    assert bare.rows() == []
+    views = ask(root, "SELECT view_name AS name, comment FROM duckdb_views() WHERE NOT internal")
+    assert {"observations", "hourly", *TABLES} <= set(views["name"])
+    tables = ask(root, "SELECT table_name AS name, comment FROM duckdb_tables()")
+    assert set(tables["name"]) == set(REFERENCE)
+    for name, comment in [*views.iter_rows(), *tables.iter_rows()]:
+        assert "Grain:" in comment, name
+        assert "Key:" in comment, name
+
+
+@pytest.mark.parametrize("view", sql_views(), ids=lambda view: view.name)
+def test_a_views_key_tells_its_rows_apart(lake: tuple[Path, dict[str, int]], view: Any) -> None:
+    columns = set(ask(lake[0], f"SELECT * FROM {view.name} LIMIT 0").columns)
+    assert set(view.key.split(", ")) <= columns
+
+
+@pytest.mark.parametrize("text", ["SELECT 1", "-- Meaning\nSELECT 1", "-- Meaning\n-- Grain: a\nSELECT 1"])
+def test_a_view_without_meaning_grain_or_key_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="Grain"):
+        parse_view("bare", text)
+
+
+def test_views_that_read_in_a_circle_are_refused() -> None:
+    known = {
+        name: parse_view(name, f"-- Meaning\n-- Grain: a\n-- Key: a\n-- Reads: {other}\nSELECT 1")
+        for name, other in (("one", "two"), ("two", "one"))
+    }
+    with pytest.raises(ValueError, match="one reads two reads one"):
+        carrying(known["one"], known)
+
+
+def test_what_a_view_reads_is_carried_once_and_below_what_reads_it() -> None:
+    known = {
+        name: parse_view(name, f"-- Meaning\n-- Grain: a\n-- Key: a\n{reads}{body}")
+        for name, reads, body in (
+            ("top", "-- Reads: left, right\n", "SELECT * FROM left_ JOIN right_ USING (a)"),
+            ("left", "-- Reads: base\n", "FROM base"),
+            ("right", "-- Reads: base\n", "FROM base"),
+            ("base", "", "SELECT 1 AS a"),
+        )
+    }
+    body = carrying(known["top"], known).body
+    order = [body.index(f"{name} AS (") for name in ("base", "left", "right")]
+    assert order == sorted(order)
+    assert body.count("SELECT 1 AS a") == 1
