@@ -9,6 +9,7 @@ from contracts.times import US
 
 CHUNK_ROWS = 20_000
 TICK_ROWS = 60_000
+AGAIN_ROWS = 10_000
 SEALED_WITHIN_S = 60.0  # far more than ingest takes, and than clocks differ
 
 
@@ -30,6 +31,24 @@ def new_segments(raw: Path, offsets: dict[str, int], limit_rows: int = TICK_ROWS
             taken.append(segment)
             rows += segment.last - segment.first + 1
     return taken, False
+
+
+def old_segments(
+    raw: Path, again: dict[str, int], until: dict[str, int], limit_rows: int = AGAIN_ROWS
+) -> list[Segment]:
+    """The oldest segments that hold offsets between `again` and `until`, of about so many rows; none when all of them
+    have been read again."""
+    taken: list[Segment] = []
+    rows = 0
+    for name, offset in again.items():
+        if offset >= until.get(name, 0):
+            continue
+        for segment in sealed_segments(raw, name, offset):
+            if segment.first >= until[name] or rows >= limit_rows:
+                break
+            taken.append(segment)
+            rows += segment.last - segment.first + 1
+    return taken
 
 
 def chunks(segments: list[Segment]) -> list[tuple[Segment, ...]]:
