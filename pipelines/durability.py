@@ -53,7 +53,8 @@ def _new_files(table: Path, since: int) -> set[Path]:
     log = table / "_delta_log"
     entries, checkpoints = log_files(log)
     files = {path for version, paths in checkpoints.items() if version > since for path in paths}
-    if files:
+    # a power cut may have taken the pointer and left the checkpoint
+    if files and (log / LAST_CHECKPOINT).exists():
         files.add(log / LAST_CHECKPOINT)
     data: set[Path] = set()
     for version in sorted(version for version in entries if version > since):

@@ -72,7 +72,7 @@ def published(city: City) -> int:
 def test_a_broker_that_loses_its_queue_loses_nothing(city: City, mosquitto: Mosquitto) -> None:
     ingest = start_ingest(city)
     city.start("ingest", "receipts")
-    faults = "drop=0.01,duplicate=0.01,reorder=0.01"
+    faults = "drop=0.05,duplicate=0.01,reorder=0.01"
     arguments = ("--rate", "100", "--seconds", "10", "--faults", faults, "--resend-after", "2")
     fleet = city.start("sensors_sim", "publish", *arguments, "--confirm")
     wait_for("messages to land", lambda: city.landed() > 100)
@@ -95,7 +95,7 @@ def test_a_broker_that_loses_its_queue_loses_nothing(city: City, mosquitto: Mosq
 def test_a_fleet_that_is_killed_loses_nothing(city: City) -> None:
     start_ingest(city)
     city.start("ingest", "receipts")
-    faults = "drop=0.01,wire=0.05"
+    faults = "drop=0.05,wire=0.05"
     fleet = city.start("sensors_sim", "publish", "--rate", "100", "--faults", faults)
     for kills in range(3):
         before = city.landed()

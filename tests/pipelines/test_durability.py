@@ -53,9 +53,13 @@ class Disk:
             fsync(descriptor)
             self.sync(descriptor)
 
-        with patch.context() as inner:
-            inner.setattr(os, "fsync", watching)
-            yield
+        try:
+            with patch.context() as inner:
+                inner.setattr(os, "fsync", watching)
+                yield
+        finally:
+            for descriptor in self.held:
+                os.close(descriptor)
 
     def begin(self) -> None:
         """What is there now is durable."""
@@ -224,6 +228,16 @@ def test_a_torn_checkpoint_is_forgotten(three: tuple[Layout, list[pl.DataFrame]]
     cut_in_half(checkpoint)
     assert take_back_torn(layout.root, {"observations": 2}) == []
     assert sorted(path.suffix for path in log.iterdir()) == [".json"] * 4
+    assert observations(layout).equals(found[2])
+
+
+def test_a_checkpoint_whose_pointer_is_gone_hinders_no_claim(three: tuple[Layout, list[pl.DataFrame]]) -> None:
+    layout, found = three
+    lake.open_table(layout.root, "observations").create_checkpoint()
+    (layout.table("observations") / "_delta_log" / durability.LAST_CHECKPOINT).unlink()
+    lake.forget(layout.root)
+    claimed = durability.claim(layout.root, Positions(offsets={}, versions={}, covered_us=0), {}, 0)
+    assert claimed.versions["observations"] == 3
     assert observations(layout).equals(found[2])
 
 
