@@ -33,7 +33,10 @@ class Supervisor:
         self.ends: list[tuple[str, int]] = []
         self._environment = dict(environment)
         self._folder = folder
-        self._log = log.open("ab", buffering=0)
+        # by a pipe: a stage that may write no file goes on speaking
+        reader, self._stderr = os.pipe()
+        self._copy = threading.Thread(target=_copy, args=(reader, log), daemon=True, name="log")
+        self._copy.start()
         self._stages: dict[str, Stage] = {}
         self._lock = threading.Lock()
         self._is_closed = threading.Event()
@@ -77,11 +80,12 @@ class Supervisor:
         for stage in self._stages.values():
             stage.process.kill()
             stage.process.wait()
-        self._log.close()
+        os.close(self._stderr)
+        self._copy.join(STOP_S)
 
     def _begin(self, command: tuple[str, ...]) -> "subprocess.Popen[bytes]":
         arguments = [sys.executable, "-m", *command]
-        return subprocess.Popen(arguments, env=self._environment, cwd=self._folder, stderr=self._log)
+        return subprocess.Popen(arguments, env=self._environment, cwd=self._folder, stderr=self._stderr)
 
     def _run(self) -> None:
         while not self._is_closed.wait(LOOK_S):
@@ -106,6 +110,12 @@ class Supervisor:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _copy(reader: int, log: Path) -> None:
+    with open(reader, "rb", buffering=0) as source, log.open("ab", buffering=0) as sink:
+        while piece := source.read(65_536):
+            sink.write(piece)
 
 
 def limit_files(pid: int, size: int | None) -> None:

@@ -3,6 +3,7 @@
 No payload is ever logged.
 """
 
+import contextlib
 import json
 import os
 import sys
@@ -25,4 +26,6 @@ def say(stage: str, message: str, level: Level = "info", **figures: int | float 
         line = json.dumps(head | figures, ensure_ascii=False)
     else:
         line = f"lamplight: {stage}: {message}"
-    print(line, file=sys.stderr, flush=True)
+    # a log on a disk that is full must not end a stage that waits for room
+    with contextlib.suppress(OSError):
+        print(line, file=sys.stderr, flush=True)
