@@ -78,7 +78,7 @@ class Landing:
         self.raw = layout.raw
         self.instance = instance
         folder = self.raw / instance
-        _make_durably(folder, layout.root)
+        settings.writable_folder(folder)
         lock = try_lock(folder / "lock")
         if lock is None:
             raise SettingError(
@@ -287,16 +287,3 @@ def _last_received_us(raw: Path, sealed: Sequence[Segment]) -> int:
         # a broken file is for its readers to complain of; it was sealed after its messages came
         return sealed[-1].path(raw).stat().st_mtime_ns // 1000
     return int(newest.as_py() or 0)
-
-
-def _make_durably(folder: Path, root: Path) -> None:
-    """Make a folder below the data root so that a power cut does not take it away; raises SettingError."""
-    made = [path for path in (folder, *folder.parents) if not path.exists()]
-    settings.writable_folder(folder)
-    # those below the root always: an earlier start may have died before it made them durable
-    ours = [path for path in (folder, *folder.parents) if path.is_relative_to(root) and path != root]
-    try:
-        for path in {*made, *ours}:
-            fsync_folder(path.parent)
-    except OSError as error:
-        raise SettingError(f"folder {folder} cannot be written ({error.strerror}): change LAMPLIGHT_DATA") from error
