@@ -101,6 +101,8 @@ def remove_parts(raw: Path, instance: str) -> int:
             ]
             if parts and time.time() - whole.path(raw).stat().st_ctime >= LISTED_S:
                 _compare(raw, parts, whole.path(raw), whole.first)
+                # whoever renamed it may have been killed before its name was durable
+                fsync_folder(folder)
                 for segment in parts:
                     segment.path(raw).unlink()
                 fsync_folder(folder)
