@@ -21,7 +21,7 @@ build: .venv/.built ## the environment, from the lock file with hashes
 demo: build ## the city on this machine: devices, broker, pipelines, open feeds (SECONDS=90 stops by itself)
 	@$(BIN)/python -m demo $(SECONDS_ARG) || { code=$$?; [ $$code -eq 130 ] || exit $$code; }
 
-test: build ## every test, in under 8 minutes on two cores
+test: build ## every test, in about ten minutes on two cores
 	$(BIN)/python -m pytest
 
 check: build ## ruff and mypy --strict
