@@ -40,6 +40,7 @@ MESSAGE_KEY = ("post_id", "boot_id", "seq", "event_time")
 
 POST = field("post_id", pa.string(), "", "Lamppost, two letters and four digits (replayed detectors: their own id).")
 WINDOW_START = field("window_start", TIMESTAMP, "UTC", "Start of the window [start, start + period).")
+_DIGEST = field("digest", pa.int64(), "", "BLAKE2b with 8 bytes of the payload, as a signed integer.")
 _HEAD = [
     POST,
     field("boot_id", pa.string(), "", "Boot of the device, 16 hexadecimal digits."),
@@ -50,7 +51,7 @@ _HEAD = [
 _TAIL = [
     field("flag", pa.int8(), "", "QARTOD flag: 1 good, 2 not evaluated, 3 suspect, 4 fail, 9 missing."),
     field("received_time", TIMESTAMP, "UTC", "Receipt of the message; the least among equal copies."),
-    field("digest", pa.int64(), "", "BLAKE2b with 8 bytes of the payload, as a signed integer."),
+    _DIGEST,
     field("is_conflicting", pa.bool_(), "", "Another message with this key and a lesser digest exists: do not use."),
 ]
 _PERIOD = field("period_s", pa.int16(), "s", "Length of the period that starts at event_time.")
@@ -181,7 +182,7 @@ QUARANTINE = Table(
         [
             field("topic", pa.string(), "", "Topic of the message."),
             field("payload", pa.binary(), "", "The bytes as they arrived."),
-            field("digest", pa.int64(), "", "BLAKE2b with 8 bytes of the payload, as a signed integer."),
+            _DIGEST,
             field("received_time", TIMESTAMP, "UTC", "Receipt of the message."),
             field("reason", pa.string(), "", "Reason code of contracts.payloads.Reason."),
             field("detail", pa.string(), "", "What the decoder found."),
@@ -208,7 +209,7 @@ DUPLICATES = Table(
             *_HEAD[1:3],
             _HEAD[4],
             field("received_time", TIMESTAMP, "UTC", "Receipt of the copy; an earlier one stayed."),
-            field("digest", pa.int64(), "", "BLAKE2b with 8 bytes of the payload, as a signed integer."),
+            _DIGEST,
         ]
     ),
 )

@@ -83,6 +83,7 @@ def test_a_platform_that_starts_in_the_middle_of_a_boot_starts_at_first_seq(
         listener.until_told({BOOT: {"air": 40}})
         land(root, [message(41, 40)])
         listener.until_told({BOOT: {"air": 42}})
+        assert listener.never_went_down()
 
 
 def test_what_a_device_has_dropped_or_does_not_hold_is_not_waited_for(tmp_path: Path, mosquitto: Mosquitto) -> None:
@@ -96,6 +97,7 @@ def test_what_a_device_has_dropped_or_does_not_hold_is_not_waited_for(tmp_path: 
         held = [OldestHeld(boot_id=BOOT, stream="air", seq=9), OldestHeld(boot_id=OTHER_BOOT, stream="air", seq=3)]
         land(root, [heartbeat(1, oldest_held=held)])
         listener.until_told({BOOT: {"air": 9, "status": 1}, OTHER_BOOT: {"air": 3}})
+        assert listener.never_went_down()
 
 
 def test_two_instances_share_a_post_and_one_comes_later(tmp_path: Path, mosquitto: Mosquitto) -> None:
@@ -105,6 +107,7 @@ def test_two_instances_share_a_post_and_one_comes_later(tmp_path: Path, mosquitt
         listener.until_told({BOOT: {"air": 0}})
         land(root, [message(seq) for seq in range(1, 20, 2)], "b")
         listener.until_told({BOOT: {"air": 19}})
+        assert listener.never_went_down()
 
 
 def test_what_a_killed_ingest_leaves_open_is_receipted_without_it(tmp_path: Path, mosquitto: Mosquitto) -> None:
