@@ -105,6 +105,7 @@ class Registry:
     def __init__(self, file: RegistryFile):
         self.file = file
         self.version = file.version
+        self.areas = {post.post_id: post.area for post in file.lampposts}
         self.gateways = frozenset(post.gateway_id for post in file.lampposts if post.gateway_id)
         self._entries: dict[str, list[Entry]] = {}
         for post in sorted(file.lampposts, key=lambda post: (post.post_id, post.valid_from)):

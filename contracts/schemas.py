@@ -20,7 +20,8 @@ def field(name: str, kind: pa.DataType, unit: str, description: str, nullable: b
 @dataclass(frozen=True, kw_only=True)
 class Table:
     """A Delta table of the lake. Rows of tables with `is_reading` come from one message each and carry its key;
-    `stream` is that message's, where the table has no column that says so."""
+    `stream` is that message's, where the table has no column that says so. Rows of tables with `is_derived` are made
+    of other rows, which may lie in other blocks."""
 
     name: str
     description: str
@@ -28,6 +29,7 @@ class Table:
     time: str
     schema: pa.Schema
     is_reading: bool = False
+    is_derived: bool = False
     stream: str | None = None
 
     @property
@@ -216,11 +218,17 @@ DUPLICATES = Table(
 
 _STATE = [
     field("value_count", pa.int64(), "1", "Values used: flags 1 and 2 of messages that do not conflict."),
-    field("flagged_count", pa.int64(), "1", "Values left out: flags 3, 4 and 9."),
+    field("flagged_count", pa.int64(), "1", "Values left out: flags 3, 4 and 9, by their message or their context."),
     field("value_sum", pa.float64(), "as quantity", "Sum of the values used.", True),
     field("value_sum_squares", pa.float64(), "as quantity, squared", "Sum of squares of the values used.", True),
-    field("sin_sum", pa.float64(), "1", "Sum of sines; circular quantities only.", True),
-    field("cos_sum", pa.float64(), "1", "Sum of cosines; circular quantities only.", True),
+    field("sin_sum", pa.float64(), "1", "Sum of sines of what is not calm; circular quantities only.", True),
+    field("cos_sum", pa.float64(), "1", "Sum of cosines of what is not calm; circular quantities only.", True),
+    field("unit_count", pa.int64(), "1", "Values that sin_sum and cos_sum stand for: those that are not calm.", True),
+    field("sin_speed_sum_ms", pa.float64(), "m/s", "Sum of wind speed times sine, of messages with both used.", True),
+    field("cos_speed_sum_ms", pa.float64(), "m/s", "Sum of wind speed times cosine, of messages with both used.", True),
+    field(
+        "vector_count", pa.int64(), "1", "Messages that the sums with the wind speed stand for, calm ones too.", True
+    ),
     field("value_min", pa.float64(), "as quantity", "Least value used.", True),
     field("value_max", pa.float64(), "as quantity", "Greatest value used.", True),
     field("first_value", pa.float64(), "as quantity", "First value used, by event time.", True),
@@ -229,16 +237,47 @@ _STATE = [
     field("last_event_time", TIMESTAMP, "UTC", "Event time of the newest value, used or not."),
 ]
 
+# the state before any test of context: the only context that those tests have
+_PLAIN = [
+    field("plain_count", pa.int64(), "1", "Values that no rule about their message alone speaks against."),
+    field("plain_last", pa.float64(), "as quantity", "Last of these, by event time.", True),
+    field("plain_min", pa.float64(), "as quantity", "Least of these.", True),
+    field("plain_max", pa.float64(), "as quantity", "Greatest of these.", True),
+]
+
 MINUTES = Table(
     name="minutes",
+    is_derived=True,
     description="Mergeable state of each post, quantity and minute: weather, air and pedestrians.",
     key=("post_id", "quantity", "window_start"),
     time="window_start",
-    schema=pa.schema([WINDOW_START, POST, _QUANTITY, *_STATE]),
+    schema=pa.schema([WINDOW_START, POST, _QUANTITY, *_STATE, *_PLAIN]),
 )
+
+FLAGS = Table(
+    name="flags",
+    is_derived=True,
+    description="What the hour before a minute speaks against: its values outside the limits have the flag.",
+    key=("post_id", "quantity", "window_start", "test"),
+    time="window_start",
+    schema=pa.schema(
+        [
+            WINDOW_START,
+            POST,
+            _QUANTITY,
+            field("test", pa.string(), "", "Test of contracts.quality: step, spike or persistence."),
+            field("flag", pa.int8(), "", "QARTOD flag of the values outside the limits: 3 suspect, 4 fail."),
+            field("accepted_low", pa.float64(), "as quantity", "Least value accepted; null: none is.", True),
+            field("accepted_high", pa.float64(), "as quantity", "Greatest value accepted; null: none is.", True),
+        ]
+    ),
+)
+
+_REVISION = field("revision", pa.int32(), "1", "Times that the row changed after its window was announced final.")
 
 WINDOWS = Table(
     name="windows",
+    is_derived=True,
     description="Values of each post, quantity and five minutes: minutes merged.",
     key=("post_id", "quantity", "window_start"),
     time="window_start",
@@ -251,6 +290,7 @@ WINDOWS = Table(
             field("value", pa.float64(), "as quantity", "Value by the quantity's aggregation method.", True),
             field("expected_count", pa.int64(), "1", "Values that the cadence promises for the whole window."),
             field("completeness", pa.float64(), "1", "value_count / expected_count, at most 1."),
+            _REVISION,
             *_STATE,
         ]
     ),
@@ -284,6 +324,7 @@ _DIRECTION = field("direction", pa.string(), "", "Direction of travel: direction
 
 FLOW_MINUTES = Table(
     name="flow_minutes",
+    is_derived=True,
     description="Mergeable traffic state of each post, direction and minute, over its lanes.",
     key=("post_id", "direction", "window_start"),
     time="window_start",
@@ -292,6 +333,7 @@ FLOW_MINUTES = Table(
 
 FLOW_WINDOWS = Table(
     name="flow_windows",
+    is_derived=True,
     description="Traffic of each post, direction and fifteen minutes: flow minutes merged.",
     key=("post_id", "direction", "window_start"),
     time="window_start",
@@ -307,7 +349,23 @@ FLOW_WINDOWS = Table(
             field("occupancy_pct", pa.float64(), "%", "Mean occupancy of the lanes.", True),
             field("expected_count", pa.int64(), "1", "Half-minutes in the window."),
             field("completeness", pa.float64(), "1", "half_minutes / expected_count."),
+            _REVISION,
             *_FLOW_STATE,
+        ]
+    ),
+)
+
+ANNOUNCEMENTS = Table(
+    name="announcements",
+    description="When windows became final, stream by stream: those that end until final_through.",
+    key=("stream", "final_through"),
+    time="final_through",
+    schema=pa.schema(
+        [
+            field("stream", pa.string(), "", "Stream whose windows are final."),
+            field("final_through", TIMESTAMP, "UTC", "Every window that ends until then is final."),
+            field("announced_time", TIMESTAMP, "UTC", "When it was announced."),
+            field("reason", pa.string(), "", "contiguous: every living post was heard past it; grace: it ran out."),
         ]
     ),
 )
@@ -315,7 +373,17 @@ FLOW_WINDOWS = Table(
 READING_TABLES = (OBSERVATIONS, LANE_FLOWS, FOOTFALL, DUMPING_EVENTS, DEVICE_STATUS)
 TABLES = {
     table.name: table
-    for table in (*READING_TABLES, QUARANTINE, DUPLICATES, MINUTES, FLOW_MINUTES, WINDOWS, FLOW_WINDOWS)
+    for table in (
+        *READING_TABLES,
+        QUARANTINE,
+        DUPLICATES,
+        MINUTES,
+        FLAGS,
+        FLOW_MINUTES,
+        WINDOWS,
+        FLOW_WINDOWS,
+        ANNOUNCEMENTS,
+    )
 }
 
 WINDOW_S = 300

@@ -146,39 +146,71 @@ def replace_blocks(
     """Make the blocks hold what `recompute` makes of their rows; False when that is what they held already.
 
     `recompute` reads its own sources after this table's version is pinned, and is called again after a conflict.
-    Rows of the result lie in the given blocks; their order does not matter. Raises Conflict after many lost races.
+    Rows of the result lie in the given blocks; their order does not matter. Only blocks that change are written, so a
+    commit between the pinned version and ours may have changed what `recompute` has read of the others: then it is
+    called once more. Raises Conflict after many lost races.
     """
     if not blocks:
         return False
-    spans = ranges(blocks)
-    predicate = any_of(
-        f"({table.time} >= '{start.isoformat()}' AND {table.time} < '{end.isoformat()}')" for start, end in spans
-    )
     for _ in range(_RETRIES):
         handle = open_table(root, table.name)
+        pinned = handle.version()
         existing = read_blocks(handle, table, blocks)
         wanted = recompute(existing)
-        if wanted.height == existing.height and wanted.sort(table.identity).equals(existing.sort(table.identity)):
+        changed = changed_blocks(existing, wanted, table)
+        if not changed:
             return False
         try:
-            # by time, so that statistics of row groups prune; compaction sorts by post
-            rows = wanted.sort(table.time).to_arrow().cast(table.schema)
-            size = LIVE_FILE_BYTES if rows.num_rows < BULK_ROWS else BULK_FILE_BYTES
-            write_deltalake(
-                handle,
-                rows,
-                mode="overwrite",
-                predicate=predicate,
-                target_file_size=size,
-                post_commithook_properties=HOOKS,
-            )
+            _write(handle, table, wanted, changed)
         except CommitFailedError:
+            continue
+        if table.is_derived and handle.version() != pinned + 1:
             continue
         return True
     raise Conflict(f"{table.name}: {_RETRIES} attempts to replace {len(blocks)} blocks lost against other writers")
 
 
+def _write(handle: DeltaTable, table: Table, wanted: pl.DataFrame, blocks: set[int]) -> None:
+    predicate = any_of(
+        f"({table.time} >= '{start.isoformat()}' AND {table.time} < '{end.isoformat()}')"
+        for start, end in ranges(blocks)
+    )
+    # by time, so that statistics of row groups prune; compaction sorts by post
+    rows = wanted.filter(_block(table).is_in(list(blocks))).sort(table.time).to_arrow().cast(table.schema)
+    write_deltalake(
+        handle,
+        rows,
+        mode="overwrite",
+        predicate=predicate,
+        target_file_size=LIVE_FILE_BYTES if rows.num_rows < BULK_ROWS else BULK_FILE_BYTES,
+        post_commithook_properties=HOOKS,
+    )
+
+
+def changed_blocks(existing: pl.DataFrame, wanted: pl.DataFrame, table: Table) -> set[int]:
+    """Blocks whose rows differ, whatever their order."""
+    before, after = existing.sort(table.identity), wanted.sort(table.identity)
+    if before.equals(after):
+        return set()
+    parts = [
+        frame.partition_by("block", as_dict=True) for frame in (_with_block(before, table), _with_block(after, table))
+    ]
+    none: pl.DataFrame = pl.DataFrame()
+    return {
+        int(str(key[0]))
+        for key in parts[0].keys() | parts[1].keys()
+        if not parts[0].get(key, none).equals(parts[1].get(key, none))
+    }
+
+
+def _block(table: Table) -> pl.Expr:
+    return pl.col(table.time).dt.epoch("us") // MINUTE_US
+
+
+def _with_block(frame: pl.DataFrame, table: Table) -> pl.DataFrame:
+    return frame.with_columns(block=_block(table))
+
+
 def blocks_of(frame: pl.DataFrame, table: Table) -> set[int]:
     """Blocks that a frame's rows lie in."""
-    minutes = frame.select((pl.col(table.time).dt.epoch("us") // MINUTE_US).unique())
-    return set(minutes.to_series().to_list())
+    return set(frame.select(_block(table).unique()).to_series().to_list())

@@ -14,9 +14,11 @@ import polars as pl
 import pyarrow as pa
 
 from contracts.layout import Layout, Segment
+from contracts.quality import CONTEXT_MINUTES
 from contracts.registry import Registry, load_registry
 from contracts.schemas import (
     DUPLICATES,
+    FLAGS,
     FLOW_MINUTES,
     FLOW_WINDOW_S,
     FLOW_WINDOWS,
@@ -31,8 +33,10 @@ from contracts.schemas import (
 )
 from contracts.segments import read_segment
 from contracts.times import MINUTE_US
+from pipelines.kernels import context as context_kernel
 from pipelines.kernels import minutes as minute_kernel
 from pipelines.kernels import rollups
+from pipelines.kernels.context import PLAIN
 from pipelines.kernels.decode import Tolerance, decode_messages
 from pipelines.kernels.frames import empty
 from pipelines.kernels.unite import extra_copies, unite
@@ -129,15 +133,57 @@ def _note_copies(setup: Setup, copies: pl.DataFrame) -> None:
 
 
 def make_minutes(setup: Setup, name: str, blocks: set[int]) -> set[int]:
-    """Recompute the minutes table `name` for dirty blocks of its readings; the same blocks."""
+    """Recompute the minutes table `name` for dirty blocks of its readings; the blocks that may have changed.
 
-    def recompute(_: pl.DataFrame) -> pl.DataFrame:
-        if name == MINUTES.name:
-            return minute_kernel.minutes(_read(setup, OBSERVATIONS, blocks), _read(setup, FOOTFALL, blocks))
-        return minute_kernel.flow_minutes(_read(setup, LANE_FLOWS, blocks))
+    A minute of values is the context of the next hour, so the flags of that hour are judged again too.
+    """
+    if name == FLOW_MINUTES.name:
+        replace_blocks(setup.root, FLOW_MINUTES, blocks, lambda _: _flow_minutes(setup, blocks))
+        return blocks
+    touched = {after for block in blocks for after in range(block, block + CONTEXT_MINUTES + 1)}
+    replace_blocks(setup.root, MINUTES, touched, lambda existing: _minutes(setup, existing, blocks, touched))
+    replace_blocks(setup.root, FLAGS, touched, lambda _: _flags(setup, _read(setup, MINUTES, touched), touched))
+    return touched
 
-    replace_blocks(setup.root, TABLES[name], blocks, recompute)
-    return blocks
+
+def _flow_minutes(setup: Setup, blocks: set[int]) -> pl.DataFrame:
+    return minute_kernel.flow_minutes(_read(setup, LANE_FLOWS, blocks))
+
+
+def _minutes(setup: Setup, existing: pl.DataFrame, dirty: set[int], touched: set[int]) -> pl.DataFrame:
+    """Minutes as their readings and their context make them: dirty ones from the readings, those of the hour after
+    only where flags are or were."""
+    plain = minute_kernel.minutes(_read(setup, OBSERVATIONS, dirty), _read(setup, FOOTFALL, dirty))
+    block = pl.col("window_start").dt.epoch("us") // MINUTE_US
+    later = existing.filter(~block.is_in(list(dirty)))
+    found = _flags(setup, pl.concat([plain, later]), touched)
+    row = list(MINUTES.key)
+    judged = pl.concat(
+        [found.select(row), later.filter(pl.col("value_count") < pl.col("plain_count")).select(row)]
+    ).unique()
+    if judged.is_empty():
+        return pl.concat([plain, later])
+    # the readings of judged minutes are used again, within what their flags accept
+    observations = _read(setup, OBSERVATIONS, blocks_of(judged, MINUTES))
+    named = observations.with_columns(window_start=pl.col("event_time").dt.truncate("1m"))
+    # a direction's state holds the speeds of its messages
+    speeds = judged.with_columns(quantity=pl.lit(minute_kernel.WIND_SPEED))
+    directions = judged.filter(pl.col("quantity") == minute_kernel.WIND_SPEED).with_columns(
+        quantity=pl.lit("wind_direction_deg")
+    )
+    judged = pl.concat([judged, directions]).unique()
+    needed = named.join(pl.concat([judged, speeds]).unique(), on=row, how="semi").select(OBSERVATIONS.schema.names)
+    again = minute_kernel.minutes(needed, empty(FOOTFALL), found).join(judged, on=row, how="semi")
+    return pl.concat([pl.concat([plain, later]).join(again, on=row, how="anti"), again])
+
+
+def _flags(setup: Setup, minutes: pl.DataFrame, touched: set[int]) -> pl.DataFrame:
+    """Rows of FLAGS of the touched minutes, of which `minutes` holds those that there are; the hour before the
+    touched ones is read."""
+    present = blocks_of(minutes, MINUTES)
+    context = {before for block in present for before in range(block - CONTEXT_MINUTES, block)} - touched
+    plain = pl.concat([minutes.select(PLAIN), _read(setup, MINUTES, context).select(PLAIN)])
+    return context_kernel.flags(plain, present, registry(setup.registry).areas)
 
 
 def make_windows(setup: Setup, name: str, blocks: set[int]) -> set[int]:

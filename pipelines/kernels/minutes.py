@@ -4,12 +4,16 @@ import polars as pl
 
 from contracts.payloads import VEHICLE_CLASSES
 from contracts.quantities import QUANTITIES, Aggregation
-from contracts.schemas import FLOW_MINUTES, MINUTES
-from pipelines.kernels.frames import conform
+from contracts.schemas import FLAGS, FLOW_MINUTES, MINUTES
+from pipelines.kernels.context import bounds, is_outside
+from pipelines.kernels.frames import conform, empty
 from pipelines.kernels.unite import readings
 
 CIRCULAR = [name for name, row in QUANTITIES.items() if row.aggregation is Aggregation.CIRCULAR]
 COUNTERS = [name for name, row in QUANTITIES.items() if row.aggregation is Aggregation.COUNTER]
+# merged by adding; of wind directions only
+WIND_STATE = ["sin_sum", "cos_sum", "unit_count", "sin_speed_sum_ms", "cos_speed_sum_ms", "vector_count"]
+WIND_SPEED = "wind_speed_ms"
 CLASS_COLUMNS = [f"{name}_count" for name in VEHICLE_CLASSES]
 
 # A summary never stands for more vehicles than this in a release: 61 in a lane and half-minute is the most that the
@@ -19,8 +23,11 @@ RELEASE_CLAMP_COUNT = 75
 _MINUTE = pl.col("event_time").dt.truncate("1m").alias("window_start")
 
 
-def minutes(observations: pl.DataFrame, footfall: pl.DataFrame) -> pl.DataFrame:
-    """Rows of MINUTES from united readings; one row per post, quantity and minute that any reading landed in."""
+def minutes(observations: pl.DataFrame, footfall: pl.DataFrame, flags: pl.DataFrame | None = None) -> pl.DataFrame:
+    """Rows of MINUTES from united readings; one row per post, quantity and minute that any reading landed in.
+
+    `flags` are rows of FLAGS: what the context of these minutes speaks against is counted and not used.
+    """
     crossings = ["crossings_in_count", "crossings_out_count"]
     columns = ["post_id", "quantity", "value", "event_time", "digest", "flag"]
     walked = (
@@ -29,30 +36,40 @@ def minutes(observations: pl.DataFrame, footfall: pl.DataFrame) -> pl.DataFrame:
         .with_columns(pl.col("value").cast(pl.Float64))
         .select(columns)
     )
-    return conform(_state(pl.concat([readings(observations).select(columns), walked])), MINUTES)
+    rows = pl.concat([readings(observations).select(columns), walked])
+    return conform(_state(rows, empty(FLAGS) if flags is None else flags), MINUTES)
 
 
-def _state(rows: pl.DataFrame) -> pl.DataFrame:
+def _state(rows: pl.DataFrame, flags: pl.DataFrame) -> pl.DataFrame:
     # sums of floats depend on their order, so the order is fixed: by time, then by the message's digest
     group = ["post_id", "quantity", "window_start"]
-    is_used = pl.col("flag").is_in([1, 2]) & pl.col("value").is_not_null()
-    rows = rows.select(
-        "post_id", "quantity", "event_time", "digest", _MINUTE, value=pl.when(is_used).then(pl.col("value"))
-    ).sort("event_time", "digest")
-    value, quantity = pl.col("value"), pl.col("quantity")
+    quantity = pl.col("quantity")
     is_circular, is_counter = quantity.is_in(CIRCULAR), quantity.is_in(COUNTERS)
-    radians = value.radians()
+    is_plain = pl.col("flag").is_in([1, 2]) & pl.col("value").is_not_null()
+    rows = (
+        rows.select(
+            "post_id", "quantity", "event_time", "digest", _MINUTE, value=pl.when(is_plain).then(pl.col("value"))
+        )
+        .with_columns(unflagged=pl.col("value"))
+        .sort("event_time", "digest")
+    )
+    if not flags.is_empty():
+        limits = bounds(flags).with_columns(is_limited=pl.lit(value=True))
+        rows = rows.join(limits, on=group, how="left", maintain_order="left")
+        is_out = pl.col("is_limited").fill_null(value=False) & is_outside(is_circular)
+        rows = rows.with_columns(value=pl.when(~is_out).then(pl.col("value")))
+    value = pl.col("value")
     none = pl.lit(None, dtype=pl.Float64)
     # each kind of quantity has the state that it needs, and null for the rest
-    plain = rows.filter(~is_circular & ~is_counter).with_columns(plain=value, sine=none, cosine=none, step=none)
-    circular = rows.filter(is_circular).with_columns(plain=none, sine=radians.sin(), cosine=radians.cos(), step=none)
+    nothing = {"plain": none, "sine": none, "cosine": none, "step": none, "speed": none}
+    scalar = rows.filter(~is_circular & ~is_counter).with_columns(**(nothing | {"plain": value}))
     step = value - value.forward_fill().shift(1).over(group)
     grown = pl.when(step < 0).then(value).otherwise(step).fill_null(0.0)
     counters = rows.filter(is_counter).with_columns(
-        plain=value, sine=none, cosine=none, step=pl.when(value.is_not_null()).then(grown)
+        **(nothing | {"plain": value, "step": pl.when(value.is_not_null()).then(grown)})
     )
     return (
-        pl.concat([plain, circular, counters])
+        pl.concat([scalar, _with_wind(rows.filter(is_circular), rows).select(scalar.columns), counters])
         .with_columns(squares=pl.col("plain") * pl.col("plain"))
         .group_by(group, maintain_order=True)
         .agg(
@@ -60,20 +77,42 @@ def _state(rows: pl.DataFrame) -> pl.DataFrame:
             flagged_count=value.null_count(),
             value_sum=pl.col("plain").sum(),
             value_sum_squares=pl.col("squares").sum(),
-            sin_sum=pl.col("sine").sum(),
-            cos_sum=pl.col("cosine").sum(),
+            sin_sum=pl.col("sine").filter(value != 0).sum(),
+            cos_sum=pl.col("cosine").filter(value != 0).sum(),
+            unit_count=(value != 0).sum(),
+            sin_speed_sum_ms=(pl.col("sine") * pl.col("speed")).sum(),
+            cos_speed_sum_ms=(pl.col("cosine") * pl.col("speed")).sum(),
+            vector_count=pl.col("speed").count(),
             value_min=value.min(),
             value_max=value.max(),
             first_value=value.first(ignore_nulls=True),
             last_value=value.last(ignore_nulls=True),
             increase=pl.col("step").sum(),
             last_event_time=pl.col("event_time").last(),
+            plain_count=pl.col("unflagged").count(),
+            plain_last=pl.col("unflagged").last(ignore_nulls=True),
+            plain_min=pl.col("unflagged").min(),
+            plain_max=pl.col("unflagged").max(),
         )
         .with_columns(
             _where(~is_circular, "value_sum", "value_sum_squares"),
-            _where(is_circular, "sin_sum", "cos_sum"),
+            _where(is_circular, *WIND_STATE),
             _where(is_counter, "increase"),
         )
+    )
+
+
+def _with_wind(directions: pl.DataFrame, rows: pl.DataFrame) -> pl.DataFrame:
+    """Directions with their sines and cosines and the wind speed of the same message, where both are used."""
+    message = ["post_id", "event_time", "digest"]
+    speeds = rows.filter(pl.col("quantity") == WIND_SPEED).select(*message, speed="value").unique(message)
+    radians, none = pl.col("value").radians(), pl.lit(None, dtype=pl.Float64)
+    return directions.join(speeds, on=message, how="left", maintain_order="left").with_columns(
+        plain=none,
+        sine=radians.sin(),
+        cosine=radians.cos(),
+        step=none,
+        speed=pl.when(pl.col("value").is_not_null()).then(pl.col("speed")),
     )
 
 

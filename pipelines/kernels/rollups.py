@@ -10,7 +10,7 @@ from contracts.quantities import QUANTITIES, Aggregation
 from contracts.schemas import FLOW_WINDOWS, WINDOWS
 from contracts.streams import HALF_MINUTE_S, STREAMS
 from pipelines.kernels.frames import conform
-from pipelines.kernels.minutes import CLASS_COLUMNS, COUNTERS
+from pipelines.kernels.minutes import CLASS_COLUMNS, COUNTERS, WIND_STATE
 
 # A counter's growth is counted from the last value of at most this long before; after a longer silence the rain of
 # the gap belongs to no window that could name it.
@@ -46,7 +46,7 @@ def windows(minutes: pl.DataFrame, period_s: int) -> pl.DataFrame:
         .agg(
             pl.col("value_count").sum(),
             pl.col("flagged_count").sum(),
-            *[_sum_or_null(name) for name in ("value_sum", "value_sum_squares", "sin_sum", "cos_sum")],
+            *[_sum_or_null(name) for name in ("value_sum", "value_sum_squares", *WIND_STATE)],
             pl.col("value_min").min(),
             pl.col("value_max").max(),
             pl.col("first_value").drop_nulls().first(),
@@ -80,6 +80,7 @@ def windows(minutes: pl.DataFrame, period_s: int) -> pl.DataFrame:
     return conform(
         merged.with_columns(
             period_s=pl.lit(period_s),
+            revision=pl.lit(0),
             value=value,
             increase=pl.col("growth"),
             expected_count=expected,
@@ -150,6 +151,7 @@ def flow_windows(flow_minutes: pl.DataFrame, period_s: int) -> pl.DataFrame:
     return conform(
         merged.with_columns(
             period_s=pl.lit(period_s),
+            revision=pl.lit(0),
             flow_veh_h=_ratio(pl.col("vehicle_count") * 3600.0, pl.col("half_minutes") * HALF_MINUTE_S),
             mean_speed_kmh=_ratio(pl.col("speed_sum_kmh"), pl.col("speed_count")),
             space_mean_speed_kmh=_ratio(pl.col("inverse_speed_count"), pl.col("inverse_speed_sum_h_km")),

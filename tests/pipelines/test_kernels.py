@@ -229,7 +229,8 @@ def test_counter_growth_adds_up_whatever_the_window(steps: list[tuple[int, bool]
 def test_an_hour_is_the_merge_of_its_parts() -> None:
     frames = decoded(messages(13, minutes=20))
     small = minutes(frames["observations"], frames["footfall"])
-    parts = windows(small, 300).select(MINUTES.schema.names)
+    fives = windows(small, 300)
+    parts = fives.select(name for name in MINUTES.schema.names if name in fives.columns)
     whole, merged = windows(small, 900), windows(parts, 900)
     exact = ["window_start", "post_id", "quantity", "value_count", "flagged_count", "value_min", "value_max"]
     assert_frame_equal(whole.select(exact), merged.select(exact))

@@ -25,10 +25,14 @@ def setup_of(layout: Layout) -> Setup:
 
 
 def tables(root: Path) -> dict[str, pl.DataFrame]:
+    """Every table without what depends on the way the data came: revisions and announcements."""
     found = {}
     for name, table in TABLES.items():
+        if name == "announcements":
+            continue
         frame = pl.scan_delta(DeltaTable(str(Layout(root).table(name)))).collect()
-        found[name] = frame.select(table.schema.names).sort(table.identity)
+        columns = [column for column in table.schema.names if column != "revision"]
+        found[name] = frame.select(columns).sort(table.identity)
     return found
 
 
@@ -73,7 +77,7 @@ def batch(tmp_path_factory: pytest.TempPathFactory) -> dict[str, pl.DataFrame]:
     landed = dirty_log(1)
     graph.run(setup_of(layout), [(land(layout, landed),)])
     found = tables(layout.root)
-    assert all(not frame.is_empty() for frame in found.values())
+    assert all(not frame.is_empty() for name, frame in found.items() if name != "flags")
     return found
 
 

@@ -70,7 +70,7 @@ def some_minutes(seed: int) -> pa.Table:
                 value = counter if name == "rain_mm" else dice.uniform(0, 360)
                 row: dict[str, Any] = {field.name: None for field in table.schema}
                 row |= {"post_id": post, "quantity": name, "window_start": START + timedelta(minutes=minute)}
-                row |= {"value_count": count, "flagged_count": dice.randint(0, 2)}
+                row |= {"value_count": count, "flagged_count": dice.randint(0, 2), "plain_count": count}
                 row["last_event_time"] = row["window_start"] + timedelta(seconds=dice.randint(0, 59))
                 if count:
                     row |= {"value_min": value, "value_max": value + 1, "first_value": value, "last_value": value + 0.2}

@@ -4,7 +4,7 @@
 -- Columns: flow_windows
 SELECT
     window_start, period_s, post_id, direction, flow_veh_h, mean_speed_kmh, space_mean_speed_kmh,
-    occupancy_pct, expected_count, completeness, half_minutes, lane_summaries, flagged_count,
+    occupancy_pct, expected_count, completeness, revision, half_minutes, lane_summaries, flagged_count,
     vehicle_count, motorcycle_count, private_car_count, taxi_count, light_goods_count,
     heavy_goods_count, bus_count, other_count, speed_count, speed_sum_kmh, inverse_speed_sum_h_km,
     inverse_speed_count, occupancy_sum_pct, occupancy_count, release_count, release_speed_sum,

@@ -1,0 +1,7 @@
+-- Minutes whose hour before speaks against them: values outside the limits have the flag. Context tests only; what a
+-- message alone shows is flagged in the table of its readings.
+-- Grain: one post, quantity, minute and test
+-- Key: post_id, quantity, window_start, test
+-- Columns: flags
+SELECT window_start, post_id, quantity, test, flag, accepted_low, accepted_high
+FROM lake.flags
