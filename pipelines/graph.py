@@ -11,76 +11,105 @@ import apache_beam as beam
 import pyarrow as pa
 from apache_beam.metrics import Metrics, MetricsFilter
 from apache_beam.runners.portability.fn_api_runner.fn_runner import FnApiRunner
+from apache_beam.transforms.trigger import AccumulationMode, TriggerFn
+from apache_beam.transforms.window import GlobalWindows
 
 from contracts.layout import Segment
+from contracts.schemas import QUARANTINE
 from pipelines import coders, counts, stages
+from pipelines.log import Span, spans
 from pipelines.stages import Setup
 
 Chunk = tuple[Segment, ...]
 NAMESPACE = "lamplight"
 
 
+@dataclass(frozen=True)
+class Part:
+    """What a chunk has for one table, of so many tables. It travels beside the rows and then the blocks, so that the
+    end of the graph can tell which offsets are in all tables."""
+
+    spans: tuple[Span, ...]
+    table: str
+    tables: int
+
+
+Rows = tuple[Part, pa.RecordBatch]
+Dirty = tuple[tuple[Part, ...], set[int]]
+
+
 class DecodeFn(beam.DoFn):
     def __init__(self, setup: Setup):
         self.setup_ = setup
 
-    def process(self, chunk: Chunk) -> Iterator[tuple[str, pa.RecordBatch]]:
+    def process(self, chunk: Chunk) -> Iterator[tuple[str, Rows]]:
         raw = stages.read(self.setup_, chunk)
         batches = stages.decode_raw(self.setup_, raw)
         for name, amount in counts.of_chunk(raw, batches):
             Metrics.counter(NAMESPACE, name).inc(amount)
         for name, moment in counts.newest(batches):
             Metrics.distribution(NAMESPACE, name).update(moment)
-        yield from batches.items()
+        # messages without a row must be told of too
+        batches = batches or {QUARANTINE.name: pa.RecordBatch.from_pylist([], schema=QUARANTINE.schema)}
+        for name, batch in batches.items():
+            yield name, (Part(spans(chunk), name, len(batches)), batch)
 
 
 class UniteFn(beam.DoFn):
     def __init__(self, setup: Setup):
         self.setup_ = setup
 
-    def process(self, rows: tuple[str, Iterable[pa.RecordBatch]]) -> Iterator[tuple[str, set[int]]]:
-        name, batches = rows
-        blocks = stages.unite_blocks(self.setup_, name, list(batches))
+    def process(self, rows: tuple[str, Iterable[Rows]]) -> Iterator[tuple[str, Dirty]]:
+        name, found = rows[0], list(rows[1])
+        blocks = stages.unite_blocks(self.setup_, name, [batch for _, batch in found])
+        parts = tuple(part for part, _ in found)
         if name in stages.MINUTES_OF:
-            yield stages.MINUTES_OF[name].name, blocks
+            yield stages.MINUTES_OF[name].name, (parts, blocks)
+        else:
+            yield name, (parts, set())
 
 
 class MinutesFn(beam.DoFn):
     def __init__(self, setup: Setup):
         self.setup_ = setup
 
-    def process(self, dirty: tuple[str, Iterable[set[int]]]) -> Iterator[tuple[str, set[int]]]:
-        name, blocks = dirty
-        yield name, stages.make_minutes(self.setup_, name, set().union(*blocks))
+    def process(self, dirty: tuple[str, Iterable[Dirty]]) -> Iterator[tuple[str, Dirty]]:
+        name, found = dirty[0], list(dirty[1])
+        blocks = set().union(*(blocks for _, blocks in found))
+        parts = tuple(part for parts, _ in found for part in parts)
+        yield name, (parts, stages.make_minutes(self.setup_, name, blocks) if blocks else blocks)
 
 
 class RollUpFn(beam.DoFn):
     def __init__(self, setup: Setup):
         self.setup_ = setup
 
-    def process(self, dirty: tuple[str, set[int]]) -> Iterator[tuple[str, set[int]]]:
-        name, blocks = dirty
-        yield stages.WINDOWS_OF[name].name, stages.make_windows(self.setup_, name, blocks)
+    def process(self, dirty: tuple[str, Dirty]) -> Iterator[Part]:
+        name, (parts, blocks) = dirty
+        if blocks:
+            stages.make_windows(self.setup_, name, blocks)
+        yield from parts
 
 
 @dataclass(kw_only=True, eq=False)
 class Decode(beam.PTransform):
-    """Chunks of segments -> (table, rows)."""
+    """Chunks of segments -> (table, part and its rows)."""
 
     setup: Setup
 
-    def expand(self, chunks: beam.PCollection[Chunk]) -> beam.PCollection[tuple[str, pa.RecordBatch]]:
-        return chunks | beam.ParDo(DecodeFn(self.setup)).with_output_types(tuple[str, pa.RecordBatch])
+    def expand(self, chunks: beam.PCollection[Chunk]) -> beam.PCollection[tuple[str, Rows]]:
+        return chunks | beam.ParDo(DecodeFn(self.setup)).with_output_types(tuple[str, Rows])
 
 
 @dataclass(kw_only=True, eq=False)
 class Unite(beam.PTransform):
-    """(table, rows) -> (minutes table, dirty blocks), with the readings' and quarantine's blocks replaced."""
+    """(table, rows) -> (minutes table, dirty blocks), with the readings' and quarantine's blocks replaced. Tables
+    without minutes go on under their own name, with no blocks."""
 
     setup: Setup
 
-    def expand(self, rows: beam.PCollection[tuple[str, pa.RecordBatch]]) -> beam.PCollection[tuple[str, set[int]]]:
-        return rows | beam.GroupByKey() | beam.ParDo(UniteFn(self.setup)).with_output_types(tuple[str, set[int]])
+    def expand(self, rows: beam.PCollection[tuple[str, Rows]]) -> beam.PCollection[tuple[str, Dirty]]:
+        return rows | beam.GroupByKey() | beam.ParDo(UniteFn(self.setup)).with_output_types(tuple[str, Dirty])
 
 
 @dataclass(kw_only=True, eq=False)
@@ -89,34 +118,38 @@ class MakeMinutes(beam.PTransform):
 
     setup: Setup
 
-    def expand(self, dirty: beam.PCollection[tuple[str, set[int]]]) -> beam.PCollection[tuple[str, set[int]]]:
-        return dirty | beam.GroupByKey() | beam.ParDo(MinutesFn(self.setup)).with_output_types(tuple[str, set[int]])
+    def expand(self, dirty: beam.PCollection[tuple[str, Dirty]]) -> beam.PCollection[tuple[str, Dirty]]:
+        return dirty | beam.GroupByKey() | beam.ParDo(MinutesFn(self.setup)).with_output_types(tuple[str, Dirty])
 
 
 @dataclass(kw_only=True, eq=False)
 class RollUp(beam.PTransform):
-    """(minutes table, dirty blocks) -> (windows table, first minutes of the windows), with them replaced."""
+    """(minutes table, dirty blocks) -> the parts that are now in all their tables, with the windows replaced."""
 
     setup: Setup
 
-    def expand(self, dirty: beam.PCollection[tuple[str, set[int]]]) -> beam.PCollection[tuple[str, set[int]]]:
-        return dirty | beam.ParDo(RollUpFn(self.setup)).with_output_types(tuple[str, set[int]])
+    def expand(self, dirty: beam.PCollection[tuple[str, Dirty]]) -> beam.PCollection[Part]:
+        return dirty | beam.ParDo(RollUpFn(self.setup)).with_output_types(Part)
 
 
 @dataclass(kw_only=True, eq=False)
 class CleanAndAggregate(beam.PTransform):
-    """Chunks of segments -> (windows table, windows), the whole lake brought up to date on the way."""
+    """Chunks of segments -> parts, the whole lake brought up to date on the way.
+
+    `trigger` says when what has come of an unbounded log is handed on; a bounded one needs none (and FnApiRunner dies
+    of triggers in processing time).
+    """
 
     setup: Setup
+    trigger: TriggerFn | None = None
 
-    def expand(self, chunks: beam.PCollection[Chunk]) -> beam.PCollection[tuple[str, set[int]]]:
-        return (
-            chunks
-            | Decode(setup=self.setup)
-            | Unite(setup=self.setup)
-            | MakeMinutes(setup=self.setup)
-            | RollUp(setup=self.setup)
-        )
+    def expand(self, chunks: beam.PCollection[Chunk]) -> beam.PCollection[Part]:
+        rows = chunks | Decode(setup=self.setup)
+        if self.trigger is not None:
+            rows |= beam.WindowInto(
+                GlobalWindows(), trigger=self.trigger, accumulation_mode=AccumulationMode.DISCARDING
+            )
+        return rows | Unite(setup=self.setup) | MakeMinutes(setup=self.setup) | RollUp(setup=self.setup)
 
 
 def run(setup: Setup, chunks: list[Chunk]) -> dict[str, int]:

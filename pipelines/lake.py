@@ -5,6 +5,7 @@ version; before every replacement the handle is brought up to date, because a ha
 commit hides another writer's.
 """
 
+import threading
 from collections.abc import Callable, Iterable
 from datetime import datetime
 from pathlib import Path
@@ -19,7 +20,18 @@ from contracts.layout import Layout, make_folder
 from contracts.schemas import TABLES, Table
 from contracts.times import MINUTE_US, from_us
 
-_HANDLES: dict[Path, DeltaTable] = {}
+
+class _Handles(threading.local):
+    """Handles by path, of one thread: a handle that another thread brings up to date between our reading and our
+    writing would hide a third writer's commit."""
+
+    def __init__(self) -> None:
+        self.by_path: dict[Path, DeltaTable] = {}
+        self.forgotten = 0
+
+
+_forgotten = 0  # how often all threads' handles were given up
+_HANDLES = _Handles()
 _RETRIES = 50
 # Delta rewrites whole files, and with one file per commit a late reading would in time join a day into one file that
 # every tick writes anew (measured: 5.3 MB a commit after an hour of the pilot, 0.17 MB with small files)
@@ -37,15 +49,18 @@ class Conflict(Exception):
 
 
 def open_table(root: Path, name: str) -> DeltaTable:
-    """This process's handle of a table, brought up to date; made when it is missing."""
+    """This thread's handle of a table, brought up to date; made when it is missing."""
     path = Layout(root).table(name)
-    handle = _HANDLES.get(path)
+    if _HANDLES.forgotten != _forgotten:
+        _HANDLES.by_path.clear()
+        _HANDLES.forgotten = _forgotten
+    handle = _HANDLES.by_path.get(path)
     if handle is None:
         try:
             handle = DeltaTable(str(path))
         except TableNotFoundError:
             handle = _create(path, TABLES[name])
-        _HANDLES[path] = handle
+        _HANDLES.by_path[path] = handle
     else:
         handle.update_incremental()
     return handle
@@ -69,11 +84,10 @@ def _create(path: Path, table: Table) -> DeltaTable:
     )
 
 
-def forget(root: Path) -> None:
+def forget() -> None:
     """Open the tables anew: their files were changed behind the handles."""
-    lake = Layout(root).lake
-    for path in [path for path in _HANDLES if path.parent == lake]:
-        del _HANDLES[path]
+    global _forgotten  # noqa: PLW0603
+    _forgotten += 1
 
 
 def checkpoint(root: Path, before: dict[str, int], after: dict[str, int]) -> None:

@@ -1,5 +1,6 @@
 """The raw log as the pipelines read it: what is new since the stored positions."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import polars as pl
@@ -11,6 +12,8 @@ CHUNK_ROWS = 20_000
 TICK_ROWS = 60_000
 AGAIN_ROWS = 10_000
 SEALED_WITHIN_S = 60.0  # far more than ingest takes, and than clocks differ
+
+Span = tuple[str, int, int]  # offsets [first, end) of an instance
 
 
 def new_segments(raw: Path, offsets: dict[str, int], limit_rows: int = TICK_ROWS) -> tuple[list[Segment], bool]:
@@ -63,6 +66,17 @@ def chunks(segments: list[Segment]) -> list[tuple[Segment, ...]]:
             groups.append(tuple(group))
             group, rows = [], 0
     return [*groups, tuple(group)] if group else groups
+
+
+def spans(segments: Sequence[Segment]) -> tuple[Span, ...]:
+    """The offsets that segments hold, as few spans."""
+    found: list[Span] = []
+    for segment in segments:
+        if found and found[-1][0] == segment.instance and found[-1][2] == segment.first:
+            found[-1] = (segment.instance, found[-1][1], segment.last + 1)
+        else:
+            found.append((segment.instance, segment.first, segment.last + 1))
+    return tuple(found)
 
 
 def passed(offsets: dict[str, int], segments: list[Segment]) -> dict[str, int]:

@@ -41,7 +41,7 @@ def take_back_torn(root: Path, claimed: Mapping[str, int]) -> list[str]:
         log = Layout(root).table(name) / "_delta_log"
         if log.is_dir():
             said += [f"{name} {version}" for version in _take_back(log, claimed.get(name, -1))]
-    lake.forget(root)
+    lake.forget()
     return said
 
 

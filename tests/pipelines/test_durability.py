@@ -235,7 +235,7 @@ def test_a_checkpoint_whose_pointer_is_gone_hinders_no_claim(three: tuple[Layout
     layout, found = three
     lake.open_table(layout.root, "observations").create_checkpoint()
     (layout.table("observations") / "_delta_log" / durability.LAST_CHECKPOINT).unlink()
-    lake.forget(layout.root)
+    lake.forget()
     claimed = durability.claim(layout.root, Positions(offsets={}, versions={}, covered_us=0), {}, 0)
     assert claimed.versions["observations"] == 3
     assert observations(layout).equals(found[2])
@@ -254,6 +254,6 @@ def test_checkpoints_and_old_entries_have_their_time(tmp_path: Path, monkeypatch
     assert len(list(log.glob("0*.json"))) == positions.versions["observations"] + 1
     before = tables(tmp_path)
     housekeeping.vacuum(tmp_path)
-    lake.forget(tmp_path)
+    lake.forget()
     assert_same(tables(tmp_path), before)
     assert set(positions.versions) == set(TABLES)

@@ -135,7 +135,7 @@ def small(tmp_path: Path) -> Iterator[Path]:
     if subprocess.run(mount, capture_output=True, check=False).returncode:
         pytest.skip("no disk can be mounted here")
     yield folder
-    lake.forget(folder / "root")
+    lake.forget()
     subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
