@@ -35,7 +35,14 @@ class Config:
 
     @property
     def setup(self) -> Setup:
-        return Setup(root=self.root, registry=self.registry, tolerance=self.tolerance, window_s=self.window_s)
+        # whoever was configured here holds the lake's lock
+        return Setup(
+            root=self.root,
+            registry=self.registry,
+            tolerance=self.tolerance,
+            window_s=self.window_s,
+            is_sole_owner=True,
+        )
 
     @property
     def layout(self) -> Layout:

@@ -39,8 +39,8 @@ from pipelines.kernels import rollups
 from pipelines.kernels.context import PLAIN
 from pipelines.kernels.decode import Tolerance, decode_messages
 from pipelines.kernels.frames import empty
-from pipelines.kernels.unite import extra_copies, unite
-from pipelines.lake import blocks_of, open_table, read_blocks, replace_blocks
+from pipelines.kernels.unite import extra_copies, message_key, new_rows, unite
+from pipelines.lake import append_rows, blocks_of, open_table, read_blocks, replace_blocks
 
 T = TypeVar("T")
 MINUTES_OF = {OBSERVATIONS.name: MINUTES, FOOTFALL.name: MINUTES, LANE_FLOWS.name: FLOW_MINUTES}
@@ -49,12 +49,16 @@ WINDOWS_OF = {MINUTES.name: WINDOWS, FLOW_MINUTES.name: FLOW_WINDOWS}
 
 @dataclass(frozen=True, kw_only=True)
 class Setup:
-    """What a worker needs to know: where the files lie and what is tolerated. Crosses the runner by pickle."""
+    """What a worker needs to know: where the files lie and what is tolerated. Crosses the runner by pickle.
+
+    `is_sole_owner`: nobody else writes to the lake meanwhile, so new rows may be appended to their blocks.
+    """
 
     root: Path
     registry: Path
     tolerance: Tolerance = field(default_factory=Tolerance)
     window_s: int = WINDOW_S
+    is_sole_owner: bool = False
 
     @property
     def layout(self) -> Layout:
@@ -116,6 +120,13 @@ def unite_blocks(setup: Setup, name: str, batches: Sequence[pa.RecordBatch]) -> 
     table = TABLES[name]
     new: pl.DataFrame = pl.DataFrame(pa.Table.from_batches(batches))
     blocks = blocks_of(new, table)
+    if setup.is_sole_owner and table.is_reading:
+        known = _same_messages(setup, table, blocks, new)
+        fresh = new_rows(known, new, table)
+        if fresh is not None:
+            _note_copies(setup, extra_copies(known, new, table))
+            append_rows(setup.root, table, fresh)
+            return blocks
 
     def recompute(existing: pl.DataFrame) -> pl.DataFrame:
         if table.is_reading:
@@ -125,6 +136,16 @@ def unite_blocks(setup: Setup, name: str, batches: Sequence[pa.RecordBatch]) -> 
 
     replace_blocks(setup.root, table, blocks, recompute)
     return blocks
+
+
+def _same_messages(setup: Setup, table: Table, blocks: set[int], new: pl.DataFrame) -> pl.DataFrame:
+    """Rows of the blocks that have the message key of any new row; most blocks are read by these columns only."""
+    key = message_key(table)
+    known = _read(setup, table, blocks, key).join(new.select(key).unique(), on=key, how="semi")
+    if known.is_empty():
+        return empty(table)
+    own = blocks_of(known, table)
+    return _read(setup, table, own).join(known.unique(), on=key, how="semi")
 
 
 def _note_copies(setup: Setup, copies: pl.DataFrame) -> None:
@@ -141,8 +162,19 @@ def make_minutes(setup: Setup, name: str, blocks: set[int]) -> set[int]:
         replace_blocks(setup.root, FLOW_MINUTES, blocks, lambda _: _flow_minutes(setup, blocks))
         return blocks
     touched = {after for block in blocks for after in range(block, block + CONTEXT_MINUTES + 1)}
-    replace_blocks(setup.root, MINUTES, touched, lambda existing: _minutes(setup, existing, blocks, touched))
-    replace_blocks(setup.root, FLAGS, touched, lambda _: _flags(setup, _read(setup, MINUTES, touched), touched))
+    found = empty(FLAGS)
+
+    def minutes(existing: pl.DataFrame) -> pl.DataFrame:
+        nonlocal found
+        rows, found = _minutes(setup, existing, blocks, touched)
+        return rows
+
+    def flags(_: pl.DataFrame) -> pl.DataFrame:
+        # what made the minutes still holds where nobody else can have changed them since
+        return found if setup.is_sole_owner else _flags(setup, _read(setup, MINUTES, touched), touched)
+
+    replace_blocks(setup.root, MINUTES, touched, minutes)
+    replace_blocks(setup.root, FLAGS, touched, flags)
     return touched
 
 
@@ -150,10 +182,14 @@ def _flow_minutes(setup: Setup, blocks: set[int]) -> pl.DataFrame:
     return minute_kernel.flow_minutes(_read(setup, LANE_FLOWS, blocks))
 
 
-def _minutes(setup: Setup, existing: pl.DataFrame, dirty: set[int], touched: set[int]) -> pl.DataFrame:
-    """Minutes as their readings and their context make them: dirty ones from the readings, those of the hour after
-    only where flags are or were."""
-    plain = minute_kernel.minutes(_read(setup, OBSERVATIONS, dirty), _read(setup, FOOTFALL, dirty))
+def _minutes(
+    setup: Setup, existing: pl.DataFrame, dirty: set[int], touched: set[int]
+) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Minutes as their readings and their context make them, and their flags: dirty ones from the readings, those of
+    the hour after only where flags are or were."""
+    plain = minute_kernel.minutes(
+        _read(setup, OBSERVATIONS, dirty, minute_kernel.OBSERVED), _read(setup, FOOTFALL, dirty)
+    )
     block = pl.col("window_start").dt.epoch("us") // MINUTE_US
     later = existing.filter(~block.is_in(list(dirty)))
     found = _flags(setup, pl.concat([plain, later]), touched)
@@ -162,9 +198,9 @@ def _minutes(setup: Setup, existing: pl.DataFrame, dirty: set[int], touched: set
         [found.select(row), later.filter(pl.col("value_count") < pl.col("plain_count")).select(row)]
     ).unique()
     if judged.is_empty():
-        return pl.concat([plain, later])
+        return pl.concat([plain, later]), found
     # the readings of judged minutes are used again, within what their flags accept
-    observations = _read(setup, OBSERVATIONS, blocks_of(judged, MINUTES))
+    observations = _read(setup, OBSERVATIONS, blocks_of(judged, MINUTES), minute_kernel.OBSERVED)
     named = observations.with_columns(window_start=pl.col("event_time").dt.truncate("1m"))
     # a direction's state holds the speeds of its messages
     speeds = judged.with_columns(quantity=pl.lit(minute_kernel.WIND_SPEED))
@@ -172,9 +208,9 @@ def _minutes(setup: Setup, existing: pl.DataFrame, dirty: set[int], touched: set
         quantity=pl.lit("wind_direction_deg")
     )
     judged = pl.concat([judged, directions]).unique()
-    needed = named.join(pl.concat([judged, speeds]).unique(), on=row, how="semi").select(OBSERVATIONS.schema.names)
+    needed = named.join(pl.concat([judged, speeds]).unique(), on=row, how="semi").select(minute_kernel.OBSERVED)
     again = minute_kernel.minutes(needed, empty(FOOTFALL), found).join(judged, on=row, how="semi")
-    return pl.concat([pl.concat([plain, later]).join(again, on=row, how="anti"), again])
+    return pl.concat([pl.concat([plain, later]).join(again, on=row, how="anti"), again]), found
 
 
 def _flags(setup: Setup, minutes: pl.DataFrame, touched: set[int]) -> pl.DataFrame:
@@ -182,7 +218,7 @@ def _flags(setup: Setup, minutes: pl.DataFrame, touched: set[int]) -> pl.DataFra
     touched ones is read."""
     present = blocks_of(minutes, MINUTES)
     context = {before for block in present for before in range(block - CONTEXT_MINUTES, block)} - touched
-    plain = pl.concat([minutes.select(PLAIN), _read(setup, MINUTES, context).select(PLAIN)])
+    plain = pl.concat([minutes.select(PLAIN), _read(setup, MINUTES, context, PLAIN)])
     return context_kernel.flags(plain, present, registry(setup.registry).areas)
 
 
@@ -207,7 +243,7 @@ def make_windows(setup: Setup, name: str, blocks: set[int]) -> set[int]:
     return starts
 
 
-def _read(setup: Setup, table: Table, blocks: set[int]) -> pl.DataFrame:
+def _read(setup: Setup, table: Table, blocks: set[int], columns: Sequence[str] | None = None) -> pl.DataFrame:
     if not blocks:
-        return empty(table)
-    return read_blocks(open_table(setup.root, table.name), table, blocks)
+        return empty(table).select(columns or table.schema.names)
+    return read_blocks(open_table(setup.root, table.name), table, blocks, columns)

@@ -14,6 +14,8 @@ COUNTERS = [name for name, row in QUANTITIES.items() if row.aggregation is Aggre
 # merged by adding; of wind directions only
 WIND_STATE = ["sin_sum", "cos_sum", "unit_count", "sin_speed_sum_ms", "cos_speed_sum_ms", "vector_count"]
 WIND_SPEED = "wind_speed_ms"
+# columns of observations that minutes are made of
+OBSERVED = ("post_id", "quantity", "value", "event_time", "digest", "flag", "is_conflicting")
 CLASS_COLUMNS = [f"{name}_count" for name in VEHICLE_CLASSES]
 
 # A summary never stands for more vehicles than this in a release: 61 in a lane and half-minute is the most that the

@@ -32,6 +32,18 @@ def unite(existing: pl.DataFrame, new: pl.DataFrame, table: Table) -> pl.DataFra
     return rows
 
 
+def new_rows(known: pl.DataFrame, new: pl.DataFrame, table: Table) -> pl.DataFrame | None:
+    """The rows that `unite` adds to a set of which `known` are those with a message key of `new`; None when it changes
+    any of these, so that adding is not enough."""
+    united = unite(known, new, table)
+    if known.is_empty():
+        return united
+    columns = [*table.identity, "received_time", "is_conflicting"]
+    if united.join(known, on=columns, how="semi").height < known.height:
+        return None
+    return united.join(known, on=table.identity, how="anti")
+
+
 def supersede(existing: pl.DataFrame, gone: pl.DataFrame, new: pl.DataFrame, table: Table) -> pl.DataFrame:
     """The union with `new` of what is left without `gone`: rows that the messages of `new` made when they were judged
     before."""

@@ -6,6 +6,7 @@ from pathlib import Path
 from random import Random
 
 import polars as pl
+import pyarrow.compute as pc
 import pytest
 from deltalake import DeltaTable, write_deltalake
 from polars.testing import assert_frame_equal
@@ -20,8 +21,8 @@ from pipelines.stages import Setup
 from tests.pipelines.raw_log import Landed, land, make_root, messages
 
 
-def setup_of(layout: Layout) -> Setup:
-    return Setup(root=layout.root, registry=layout.registry)
+def setup_of(layout: Layout, is_sole_owner: bool = False) -> Setup:
+    return Setup(root=layout.root, registry=layout.registry, is_sole_owner=is_sole_owner)
 
 
 def tables(root: Path) -> dict[str, pl.DataFrame]:
@@ -56,16 +57,17 @@ def dirty_log(seed: int) -> list[Landed]:
     return landed + more
 
 
-def run_in_parts(root: Path, landed: list[Landed], random: Random) -> Layout:
+def run_in_parts(root: Path, landed: list[Landed], random: Random, is_sole_owner: bool = False) -> Layout:
     """Land and process the messages in random parts, some parts twice."""
     layout = make_root(root)
+    setup = setup_of(layout, is_sole_owner)
     at = 0
     while at < len(landed):
         size = random.randint(1, len(landed) // 3)
         segment = land(layout, landed[at : at + size], first=at)
-        graph.run(setup_of(layout), [(segment,)])
+        graph.run(setup, [(segment,)])
         if random.random() < 0.4:
-            graph.run(setup_of(layout), [(segment,)])
+            graph.run(setup, [(segment,)])
         at += size
     return layout
 
@@ -81,16 +83,18 @@ def batch(tmp_path_factory: pytest.TempPathFactory) -> dict[str, pl.DataFrame]:
     return found
 
 
-@pytest.mark.parametrize("seed", range(3))
-def test_live_by_ticks_equals_batch(tmp_path: Path, batch: dict[str, pl.DataFrame], seed: int) -> None:
+@pytest.mark.parametrize(("seed", "is_sole_owner"), [(0, False), (1, True), (2, False), (3, True)])
+def test_live_by_ticks_equals_batch(
+    tmp_path: Path, batch: dict[str, pl.DataFrame], seed: int, is_sole_owner: bool
+) -> None:
     random, landed = Random(seed), dirty_log(1)
     random.shuffle(landed)
-    assert_same(tables(run_in_parts(tmp_path, landed, random).root), batch)
+    assert_same(tables(run_in_parts(tmp_path, landed, random, is_sole_owner).root), batch)
 
 
 def test_duplicates_are_the_copies_of_readings_but_the_first(tmp_path: Path) -> None:
     landed = dirty_log(1)
-    layout = run_in_parts(tmp_path, landed, Random(3))
+    layout = run_in_parts(tmp_path, landed, Random(3), is_sole_owner=True)
     raw = pl.DataFrame([(row.topic, row.payload, row.received) for row in landed], orient="row").unique()
     raw.columns = ["topic", "payload", "received_time"]
     found = tables(layout.root)
@@ -118,7 +122,8 @@ def test_a_second_run_commits_nothing(tmp_path: Path) -> None:
 def test_a_crash_between_any_two_tables_heals(
     tmp_path: Path, batch: dict[str, pl.DataFrame], survives: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The process dies after `survives` commits, before the positions are stored; the work is done again."""
+    """The process dies after `survives` commits, before the positions are stored; the work is done again. Every other
+    one is the only owner of the lake and appends."""
     layout, landed = make_root(tmp_path), dirty_log(1)
     segments = [land(layout, landed[:100], first=0), land(layout, landed[100:], first=100)]
     committed = 0
@@ -131,12 +136,37 @@ def test_a_crash_between_any_two_tables_heals(
         write_deltalake(*args, **kwargs)  # type: ignore[call-overload]
 
     monkeypatch.setattr(lake, "write_deltalake", dying)
+    setup = setup_of(layout, is_sole_owner=survives % 2 == 1)
     with pytest.raises((KeyboardInterrupt, RuntimeError)):
-        graph.run(setup_of(layout), [tuple(segments)])
+        graph.run(setup, [tuple(segments)])
     monkeypatch.setattr(lake, "write_deltalake", write_deltalake)
     assert committed == survives
-    graph.run(setup_of(layout), [(segment,) for segment in segments])
+    graph.run(setup, [(segment,) for segment in segments])
     assert_same(tables(tmp_path), batch)
+
+
+def test_an_owner_appends_what_is_new_and_rewrites_what_changes(tmp_path: Path) -> None:
+    layout, landed = make_root(tmp_path), messages(5, minutes=1)
+    whole = stages.decode(setup_of(layout), [land(layout, landed)])["observations"]
+    owner = setup_of(layout, is_sole_owner=True)
+    stages.unite_blocks(owner, "observations", [whole.slice(0, 5)])
+    first = set(lake.open_table(tmp_path, "observations").file_uris())
+    stages.unite_blocks(owner, "observations", [whole])
+    assert first < set(lake.open_table(tmp_path, "observations").file_uris())
+    received = whole.schema.get_field_index("received_time")
+    later, earlier = (
+        whole.set_column(received, "received_time", pc.add(whole["received_time"], timedelta(seconds=shift)))
+        for shift in (9, -9)
+    )
+    before = lake.versions(tmp_path)["observations"]
+    stages.unite_blocks(owner, "observations", [later])
+    assert lake.versions(tmp_path)["observations"] == before
+    # an equal message that was received earlier is the one that stays
+    stages.unite_blocks(owner, "observations", [earlier])
+    want = unite(pl.DataFrame(whole), pl.DataFrame(earlier), OBSERVATIONS)
+    got = pl.scan_delta(DeltaTable(str(layout.table("observations")))).collect()
+    assert_frame_equal(got, want, check_row_order=False)
+    assert lake.count_rows(tmp_path, "duplicates") == 2 * len(set(whole["digest"].to_pylist()))
 
 
 def race(layout: Layout, act: Callable[[], None], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,104 @@
+"""The Parquet files of a table's version, as the stages read them.
+
+A file of the lake never changes, so what was read of it is kept: the readings of the open minutes and the hour of
+minutes that flags look at are read by every tick, and only what the last tick wrote is new.
+"""
+
+from collections import OrderedDict
+from collections.abc import Iterable, Sequence
+from threading import Lock
+from typing import NamedTuple
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+from deltalake import DeltaTable
+
+from contracts.schemas import Table
+from contracts.times import MINUTE_US, from_us
+
+KEPT_BYTES = 256 * 1024 * 1024
+KEPT_ROWS = 200_000  # of a file; larger ones are compacted hours, of which few rows are asked for
+
+_frames: OrderedDict[str, pl.DataFrame] = OrderedDict()
+_lock = Lock()
+_sizes: dict[str, int] = {}
+_listed: dict[str, tuple[int, list["File"]]] = {}
+
+
+class File(NamedTuple):
+    """A file's name in its table, its least and greatest time (microseconds since 1970) and its number of rows."""
+
+    name: str
+    low_us: int
+    high_us: int
+    rows: int
+
+
+def listed(handle: DeltaTable, table: Table) -> list[File]:
+    """The files of the handle's version, from the table's log alone."""
+    known = _listed.get(handle.table_uri)
+    if known is not None and known[0] == handle.version():
+        return known[1]
+    actions = pa.table(handle.get_add_actions(flatten=True))
+    bounds = [f"min.{table.time}", f"max.{table.time}"]
+    found: list[File] = []
+    if set(bounds) <= set(actions.column_names):
+        times = [actions[name].cast(pa.timestamp("us")).cast(pa.int64()).to_pylist() for name in bounds]
+        rows = zip(actions["path"].to_pylist(), *times, actions["num_records"].to_pylist(), strict=True)
+        found = [File(*row) for row in rows if row[1] is not None]
+    _listed[handle.table_uri] = handle.version(), found
+    return found
+
+
+def forget() -> None:
+    """List anew: versions were taken back, and others will have their numbers."""
+    _listed.clear()
+
+
+def read(handle: DeltaTable, table: Table, blocks: Iterable[int], columns: Sequence[str] | None = None) -> pl.DataFrame:
+    """Rows of the given blocks (minutes since 1970) in the handle's version; some columns only, when named."""
+    wanted = np.unique(np.fromiter(blocks, dtype=np.int64))
+    names = list(columns or table.schema.names)
+    empty: pl.DataFrame = pl.DataFrame(table.schema.empty_table())
+    parts = [empty.select(names)]
+    root = handle.table_uri.removeprefix("file://").rstrip("/")
+    for file in listed(handle, table):
+        first, last = file.low_us // MINUTE_US, file.high_us // MINUTE_US
+        begin, end = np.searchsorted(wanted, [first, last + 1])
+        if begin == end:
+            continue
+        place = f"{root}/{file.name}"
+        if end - begin == last - first + 1:
+            parts.append(_frame(place, names, file.rows))
+            continue
+        here = (pl.col(table.time).dt.epoch("us") // MINUTE_US).is_in(wanted[begin:end].tolist())
+        if file.rows <= KEPT_ROWS:
+            frame = _frame(place, list(dict.fromkeys([*names, table.time])), file.rows)
+            parts.append(frame.filter(here).select(names))
+        else:
+            low, high = (from_us(int(at) * MINUTE_US) for at in (wanted[begin], wanted[end - 1] + 1))
+            # a span, so that statistics of row groups tell which to leave out
+            scan = pl.scan_parquet(place, hive_partitioning=False)
+            parts.append(scan.filter(pl.col(table.time).is_between(low, high, "left") & here).select(names).collect())
+    return pl.concat(parts)
+
+
+def _frame(place: str, names: list[str], rows: int) -> pl.DataFrame:
+    """Columns of a file; kept when it is not large."""
+    if rows > KEPT_ROWS:
+        return pl.read_parquet(place, columns=names, hive_partitioning=False).select(names)
+    with _lock:
+        kept = _frames.get(place, pl.DataFrame())
+    missing = [name for name in names if name not in kept.columns]
+    if missing:
+        more = pl.read_parquet(place, columns=missing, hive_partitioning=False)
+        kept = more if kept.is_empty() else kept.hstack(more)
+    with _lock:
+        _frames[place] = kept
+        _frames.move_to_end(place)
+        if missing or place not in _sizes:
+            _sizes[place] = int(kept.estimated_size())
+            while sum(_sizes.values()) > KEPT_BYTES:
+                del _sizes[_frames.popitem(last=False)[0]]
+    return kept.select(names)
