@@ -36,8 +36,8 @@ format: build ## rewrite the code in the house style
 lock: build ## make requirements.lock anew from requirements.in
 	$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --upgrade -q requirements.in -o requirements.lock
 
-torture: build ## kill -9 of everything under load, and power cuts: nothing lost or doubled (ROUNDS=200, CUTS=20, SEED=)
-	@$(BIN)/python -m bench.torture --rounds $(or $(ROUNDS),200) --cuts $(or $(CUTS),20) $(if $(SEED),--seed $(SEED),)
+torture: build ## kill -9 of everything under load, and power cuts: nothing lost or doubled; laws (ROUNDS=200, CUTS=20, LAWS=100, SEED=)
+	@$(BIN)/python -m bench.torture --rounds $(or $(ROUNDS),200) --cuts $(or $(CUTS),20) --laws $(or $(LAWS),100) $(if $(SEED),--seed $(SEED),)
 
 fuzz: build ## a million mutated messages: nothing crashes, nothing is unaccounted (MUTANTS=, SEED=)
 	@$(BIN)/python -m bench.fuzz $(if $(MUTANTS),--mutants $(MUTANTS),) $(if $(SEED),--seed $(SEED),)

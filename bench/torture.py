@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
 
+from bench import laws
 from bench.figures import figure
 from bench.probe import LOOK_S, Probe
 from bench.supervisor import Supervisor, is_root, limit_files
@@ -227,6 +228,7 @@ def main(argv: list[str]) -> int:
     top.add_argument("--seed", type=int, default=1)
     top.add_argument("--rate", type=float, default=300.0, help="messages a second (300)")
     top.add_argument("--cuts", type=int, default=0, help="power cuts besides, 12 s each (0)")
+    top.add_argument("--laws", type=int, default=0, help="plans of arrival besides, 10 s each (0)")
     top.add_argument("--folder", type=Path, help="where it is done, and kept (a temporary folder)")
     arguments = top.parse_args(argv)
     if MOSQUITTO is None:
@@ -251,6 +253,8 @@ def main(argv: list[str]) -> int:
     figure("torture.doubled", value=verdict.doubled, unit="messages", of=verdict.receipted)
     figure("torture.recovery_p95_s", value=p95(every), unit="s", rounds=len(every))
     code = 1 if verdict.lost or verdict.doubled or verdict.unexplained else 0
+    if arguments.laws:
+        code = laws.main(["--laws", str(arguments.laws), "--seed", str(arguments.seed)]) or code
     return power_cuts(arguments.cuts, arguments.seed) or code if arguments.cuts else code
 
 

@@ -4,12 +4,20 @@ What a message becomes depends on its topic, its bytes, its receipt, the registr
 split of the raw log into segments gives the same rows.
 """
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from hashlib import blake2b
+from itertools import compress
+from operator import attrgetter
 from typing import Any
 
 import msgspec
+import numpy as np
+import polars as pl
 import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from contracts.payloads import (
     DECODER_VERSION,
@@ -17,6 +25,7 @@ from contracts.payloads import (
     LATEST_US,
     PERIODS_US,
     SCHEMA_VERSION,
+    Message,
     Payload,
     Reading,
     Reason,
@@ -24,13 +33,21 @@ from contracts.payloads import (
     Traffic,
     Will,
     decode,
-    digest,
     is_empty,
 )
-from contracts.registry import Registry
-from contracts.times import US, to_us
+from contracts.registry import Entry, Registry
+from contracts.schemas import QUARANTINE
+from contracts.times import US
 from contracts.topics import parse_device_topic
-from pipelines.kernels.rows import APPEND, Frames, Row, to_frames
+from pipelines.kernels.rows import FRAME_OF, Frames, Row, lanes_of, quarantine
+
+Ints = NDArray[np.int64]
+Mask = NDArray[np.bool_]
+
+_FAR_US = 2**62  # a tolerance beyond this would not fit beside a receipt
+_HEAD = attrgetter("schema_version", "boot_id", "seq", "first_seq", "time")
+# stands where no message is: a version that nobody has
+_NOTHING = Message(schema_version=-1, boot_id="", seq=0, first_seq=0, time=datetime(1970, 1, 1, tzinfo=UTC))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,81 +81,183 @@ def judge(
 
 
 def decode_messages(raw: pa.Table, registry: Registry, tolerance: Tolerance) -> Frames:
-    """Rows of RAW_SCHEMA to one frame per table, flagged, in the tables' schemas; empty tables are left out."""
-    rows: dict[str, list[Row]] = {}
-    received_times = raw["received_time"].cast(pa.int64()).to_pylist()
-    accept = _acceptor(rows, registry, tolerance)
-    for topic, payload, received_us in zip(
-        raw["topic"].to_pylist(), raw["payload"].to_pylist(), received_times, strict=True
-    ):
-        mark = digest(payload)
-        if not accept(topic, payload, received_us, mark):
-            _decode_one(rows, topic, payload, received_us, mark, registry, tolerance)
-    return to_frames(rows)
+    """Messages (topic, payload, received_time) to one frame per table, flagged, in the tables' schemas; empty tables
+    are left out."""
+    # a city has few topics and each message names one
+    coded = pc.dictionary_encode(raw["topic"].combine_chunks())
+    topics, topic_at = coded.dictionary.to_pylist(), coded.indices.to_numpy()
+    places = [parse_device_topic(topic) for topic in topics]
+    payloads = raw["payload"].to_pylist()
+    received_us = raw["received_time"].cast(pa.int64()).to_numpy()
+    marks = digests(payloads)
+    streams = ["", *FRAME_OF]
+    stream_at = np.array([streams.index(place[1]) if place else 0 for place in places], np.int64)[topic_at]
+    frames: dict[str, list[pl.DataFrame]] = {}
+    rejects: dict[int, Row] = {}
+    for number, stream in enumerate(streams):
+        at = np.flatnonzero(stream_at == number)
+        if not at.size:
+            continue
+        batch = Batch(
+            stream=stream,
+            posts=[place[0] if place else "" for place in places],
+            post=topic_at[at],
+            payloads=[payloads[place] for place in at.tolist()],
+            received_us=received_us[at],
+        )
+        heads = short_way(batch, registry, tolerance)
+        for index in np.flatnonzero(~heads.is_reading).tolist():
+            place = at[index].item()
+            topic, received = topics[topic_at[place]], received_us[place].item()
+            result = _long_way(topic, payloads[place], received, registry, tolerance)
+            if isinstance(result, Reading):
+                heads.accept(index, result, received)
+            else:
+                rejects[place] = _reject_row(topic, payloads[place], marks[place].item(), received, result)
+        if heads.is_reading.any():
+            table, rows = FRAME_OF[stream]
+            frames.setdefault(table.name, []).append(rows(*_readings(batch, heads, marks[at])))
+    if rejects:
+        frames[QUARANTINE.name] = [quarantine([rejects[place] for place in sorted(rejects)])]
+    return {name: pl.concat(parts) for name, parts in frames.items()}
 
 
-def _acceptor(
-    rows: dict[str, list[Row]], registry: Registry, tolerance: Tolerance
-) -> Callable[[str, bytes, int, int], bool]:
-    """The short way for messages that nothing speaks against: the conditions of `contracts.payloads.decode` and of
-    `judge` in one function, because a call more for each message costs the pipeline a tenth of its speed. Whatever
-    fails one of them goes the long way, which finds the reason."""
-    future_us, retention_us = tolerance.future_s * US, tolerance.retention_s * US
-    appenders = [(stream, DECODERS[stream].decode, APPEND[stream], PERIODS_US.get(stream, 1)) for stream in APPEND]
-    ways = {stream: (read, append, period_us) for stream, read, append, period_us in appenders}
+@dataclass(frozen=True, kw_only=True)
+class Batch:
+    """Messages of one stream in columns. `post` is each one's place in `posts`; `stream` is "" for no stream."""
 
-    def accept(topic: str, payload: bytes, received_us: int, mark: int) -> bool:
-        place = parse_device_topic(topic)
-        if place is None:
-            return False
-        post_id, stream = place
-        read, append, period_us = ways[stream]
+    stream: str
+    posts: list[str]
+    post: Ints
+    payloads: list[bytes]
+    received_us: Ints
+
+
+@dataclass(frozen=True, kw_only=True)
+class Heads:
+    """What a batch's payloads say of themselves, and whether each is a reading; if not, the rest means nothing."""
+
+    messages: list[Any]
+    boot_ids: list[str]
+    seqs: Ints
+    first_seqs: Ints
+    event_us: Ints
+    is_reading: Mask
+
+    def accept(self, index: int, reading: Reading, received_us: int) -> None:
+        """Put a reading in a place. A will's event time is its receipt."""
+        self.messages[index] = reading.payload
+        self.boot_ids[index], self.seqs[index], self.first_seqs[index] = _name(reading.payload)
+        self.event_us[index] = received_us if reading.event_time_us is None else reading.event_time_us
+        self.is_reading[index] = True
+
+
+def short_way(batch: Batch, registry: Registry, tolerance: Tolerance) -> Heads:
+    """The messages that nothing speaks against: the conditions of `contracts.payloads.decode` and of `judge`, over
+    columns. Whatever fails one of them goes the long way, which finds the reason or decides otherwise."""
+    messages = _read(batch.stream, batch.payloads)
+    versions, boot_ids, seqs, first_seqs, times = zip(*map(_HEAD, messages), strict=True)
+    heads = Heads(
+        messages=messages,
+        boot_ids=list(boot_ids),
+        seqs=np.array(seqs, np.int64),
+        first_seqs=np.array(first_seqs, np.int64),
+        event_us=pa.array(times, pa.timestamp("us", "UTC")).cast(pa.int64()).to_numpy().copy(),
+        is_reading=np.array(versions, np.int64) == SCHEMA_VERSION,
+    )
+    event_us, is_reading = heads.event_us, heads.is_reading
+    is_reading &= heads.seqs >= heads.first_seqs
+    is_reading &= (event_us >= 0) & (event_us <= LATEST_US)
+    is_reading &= event_us % PERIODS_US.get(batch.stream, 1) == 0
+    is_reading &= event_us >= batch.received_us - min(tolerance.retention_s * US, _FAR_US)
+    is_reading &= event_us <= batch.received_us + min(tolerance.future_s * US, _FAR_US)
+    entries = _entries(batch, heads, registry)
+    is_known = np.array([entry is not None and batch.stream in entry.streams for entry in entries], np.bool_)
+    is_reading &= is_known[batch.post]
+    if batch.stream == "traffic":
+        _lanes_judged(batch, heads, entries)
+    elif batch.stream in ("weather", "air"):
+        is_reading &= np.array([not is_empty(message) for message in messages], np.bool_)
+    return heads
+
+
+def _read(stream: str, payloads: list[bytes]) -> list[Any]:
+    """One message for each payload; _NOTHING for what is none, and for a will, which has no number and no time."""
+    if not stream:
+        return [_NOTHING] * len(payloads)
+    found: list[Any] = []
+    left = map(DECODERS[stream].decode, payloads)
+    while len(found) < len(payloads):
         try:
-            message: Any = read(payload)
+            # what was decoded before the one that raises stays in the list
+            found.extend(left)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            return False
-        if type(message) is Will or message.schema_version != SCHEMA_VERSION or message.seq < message.first_seq:
-            return False
-        event_us = to_us(message.time)
-        if (
-            event_us % period_us
-            or not received_us - retention_us <= event_us <= received_us + future_us
-            or not 0 <= event_us <= LATEST_US
-        ):
-            return False
-        entry = registry.entry(post_id, event_us)
-        if entry is None or stream not in entry.streams or is_empty(message):
-            return False
-        if stream == "traffic":
-            for lane in message.lanes:
-                if lane.direction not in entry.directions:
-                    return False
-        append(rows, (post_id, message.boot_id, message.seq, message.first_seq, event_us, received_us, mark), message)
-        return True
-
-    return accept
+            found.append(_NOTHING)
+    return [_NOTHING if type(message) is Will else message for message in found] if stream == "status" else found
 
 
-def _decode_one(
-    rows: dict[str, list[Row]],
-    topic: str,
-    payload: bytes,
-    received_us: int,
-    mark: int,
-    registry: Registry,
-    tolerance: Tolerance,
-) -> None:
-    """The long way: a reading or a reject with its reason."""
+def _entries(batch: Batch, heads: Heads, registry: Registry) -> list[Entry | None]:
+    """The registry's entry of each post; None where the batch's messages of a post do not lie in one."""
+    is_reading = heads.is_reading
+    low, high = np.full(len(batch.posts), _FAR_US), np.full(len(batch.posts), -1)
+    np.minimum.at(low, batch.post[is_reading], heads.event_us[is_reading])
+    np.maximum.at(high, batch.post[is_reading], heads.event_us[is_reading])
+    entries: list[Entry | None] = []
+    for post_id, first_us, last_us in zip(batch.posts, low.tolist(), high.tolist(), strict=True):
+        entry = registry.entry(post_id, first_us) if last_us >= 0 else None
+        entries.append(entry if entry is not None and registry.entry(post_id, last_us) is entry else None)
+    return entries
+
+
+def _lanes_judged(batch: Batch, heads: Heads, entries: list[Entry | None]) -> None:
+    """Messages without a lane, or with one whose direction the registry does not know, are no readings."""
+    usable = np.flatnonzero(heads.is_reading)
+    lanes, message = lanes_of([heads.messages[index] for index in usable.tolist()])
+    heads.is_reading[usable] = False
+    heads.is_reading[usable[message]] = True
+    coded = pa.array([lane.direction for lane in lanes], pa.string()).dictionary_encode()
+    names = coded.dictionary.to_pylist()
+    is_known = np.array([[entry is not None and name in entry.directions for name in names] for entry in entries])
+    if names:
+        is_wrong = ~is_known[batch.post[usable[message]], coded.indices.to_numpy()]
+        heads.is_reading[usable[message[is_wrong]]] = False
+
+
+def _readings(batch: Batch, heads: Heads, marks: Ints) -> tuple[pl.DataFrame, list[Any]]:
+    """The origin of each reading, as FRAME_OF wants it, and the messages."""
+    is_reading = pl.Series(heads.is_reading)
+    origin = pl.DataFrame(
+        {
+            "post_id": pl.Series(batch.posts, dtype=pl.String).gather(batch.post),
+            "boot_id": heads.boot_ids,
+            "seq": heads.seqs,
+            "first_seq": heads.first_seqs,
+            "event_time": heads.event_us,
+            "received_time": batch.received_us,
+            "digest": marks,
+        }
+    )
+    if is_reading.all():
+        return origin, heads.messages
+    return origin.filter(is_reading), list(compress(heads.messages, heads.is_reading))
+
+
+def digests(payloads: Sequence[bytes]) -> Ints:
+    """`contracts.payloads.digest` of each payload."""
+    joined = b"".join([blake2b(payload, digest_size=8).digest() for payload in payloads])
+    return np.frombuffer(joined, ">i8").astype(np.int64)
+
+
+def _long_way(
+    topic: str, payload: bytes, received_us: int, registry: Registry, tolerance: Tolerance
+) -> Reading | Reject:
+    """A reading, or a reject with its reason."""
     result = decode(topic, payload)
-    if isinstance(result, Reading):
-        event_us = received_us if result.event_time_us is None else result.event_time_us
-        objection = judge(result, event_us, received_us, registry, tolerance)
-        if objection is None:
-            origin = (result.post_id, *_name(result.payload), event_us, received_us, mark)
-            APPEND[result.stream](rows, origin, result.payload)
-            return
-        result = _refused(result, *objection)
-    rows.setdefault("quarantine", []).append(_reject_row(topic, payload, mark, received_us, result))
+    if isinstance(result, Reject):
+        return result
+    event_us = received_us if result.event_time_us is None else result.event_time_us
+    objection = judge(result, event_us, received_us, registry, tolerance)
+    return result if objection is None else _refused(result, *objection)
 
 
 def _name(payload: Payload) -> tuple[str, int, int]:

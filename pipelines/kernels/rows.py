@@ -1,17 +1,19 @@
-"""From a message to the rows of its table, and from rows to frames in the tables' schemas."""
+"""From messages to the rows of their table: whole columns at a time, because a call for each message is what costs."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import chain
 from typing import Any
 
 import msgspec
+import numpy as np
 import polars as pl
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from contracts.payloads import (
     SENTINEL,
     VEHICLE_CLASSES,
     Birth,
-    ClassCounts,
     Dumping,
     Heartbeat,
     Lane,
@@ -21,7 +23,7 @@ from contracts.payloads import (
     Will,
 )
 from contracts.quantities import of_stream
-from contracts.schemas import DEVICE_STATUS, DUMPING_EVENTS, FOOTFALL, LANE_FLOWS, OBSERVATIONS, QUARANTINE
+from contracts.schemas import DEVICE_STATUS, DUMPING_EVENTS, FOOTFALL, LANE_FLOWS, OBSERVATIONS, QUARANTINE, Table
 from contracts.streams import HALF_MINUTE_S
 from pipelines.kernels.flags import flag_footfall, flag_lanes, flag_values, without_sentinel
 from pipelines.kernels.frames import conform
@@ -30,60 +32,69 @@ Frames = dict[str, pl.DataFrame]
 Row = tuple[Any, ...]
 
 _HEAD_FIELDS = len(Message.__struct_fields__)
-_NO_CLASSES = (None,) * len(VEHICLE_CLASSES)
-_ORIGIN = ("post_id", "boot_id", "seq", "first_seq", "event_time", "received_time", "digest")
-# a lane's own fields stand in the order of its payload
-_LANE_COLUMNS = (*_ORIGIN, "lane_index", "is_repeated", *Lane.__struct_fields__)
-_STATUS_COLUMNS = (
-    *_ORIGIN,
-    "kind",
-    "firmware",
-    "clock_offset_s",
-    "dropped_count",
-    "dropped",
-    "oldest_held",
-    "previous_boot_id",
-    "previous_highest_seq",
-    "gateway_id",
-)
+_TAIL = ("kind", "firmware", "clock_offset_s", "dropped_count", "dropped", "oldest_held")
+_STATUS_TAIL = (*_TAIL, "previous_boot_id", "previous_highest_seq", "gateway_id")
 
 
-def _append_values(stream: str) -> Callable[[dict[str, list[Row]], Row, Any], None]:
-    def append(rows: dict[str, list[Row]], origin: Row, payload: Message) -> None:
-        rows.setdefault(stream, []).append(origin + msgspec.structs.astuple(payload)[_HEAD_FIELDS:])
-
-    return append
-
-
-def _append_lanes(rows: dict[str, list[Row]], origin: Row, payload: Traffic) -> None:
-    out = rows.setdefault("lane_flows", [])
-    named: set[tuple[str, str]] = set()
-    for index, lane in enumerate(payload.lanes):
-        place = (lane.direction, lane.lane)
-        out.append((*origin, index, place in named, *msgspec.structs.astuple(lane)))
-        named.add(place)
+def lanes_of(messages: Sequence[Traffic]) -> tuple[list[Lane], NDArray[np.int64]]:
+    """All lanes of messages one after the other, and the place of each one's message."""
+    lists = [message.lanes for message in messages]
+    counts = np.fromiter(map(len, lists), np.int64, len(lists))
+    return list(chain.from_iterable(lists)), np.repeat(np.arange(len(lists)), counts)
 
 
-def _append_footfall(rows: dict[str, list[Row]], origin: Row, payload: Pedestrian) -> None:
-    rows.setdefault("footfall", []).append((*origin, payload.crossings_in_count, payload.crossings_out_count))
+def _lane_flows(origin: pl.DataFrame, messages: Sequence[Traffic]) -> pl.DataFrame:
+    lanes, message = lanes_of(messages)
+    # a lane's own fields stand in the order of its payload
+    columns = _columns(Lane.__struct_fields__, map(msgspec.structs.astuple, lanes))
+    classes = columns.pop("class_counts")
+    if any(found is not None for found in classes):
+        none = (None,) * len(VEHICLE_CLASSES)
+        counts = (none if found is None else msgspec.structs.astuple(found) for found in classes)
+        columns |= _columns([f"{name}_count" for name in VEHICLE_CLASSES], counts)
+    first_lanes = np.searchsorted(message, message)
+    place = ["message", "direction", "lane"]
+    frame = (
+        origin[message]
+        .with_columns(_series(LANE_FLOWS, columns))
+        .with_columns(
+            message=pl.Series(message),
+            lane_index=pl.Series(np.arange(len(lanes)) - first_lanes),
+            period_s=pl.lit(HALF_MINUTE_S),
+        )
+        .with_columns(is_repeated=~pl.struct(place).is_first_distinct())
+    )
+    return conform(flag_lanes(frame), LANE_FLOWS)
 
 
-def _append_dumping(rows: dict[str, list[Row]], origin: Row, payload: Dumping) -> None:
-    rows.setdefault("dumping_events", []).append((*origin, payload.kind, payload.confidence))
+def _footfall(origin: pl.DataFrame, messages: Sequence[Pedestrian]) -> pl.DataFrame:
+    columns = {
+        name: [getattr(message, name) for message in messages] for name in ("crossings_in_count", "crossings_out_count")
+    }
+    frame = origin.with_columns(_series(FOOTFALL, columns)).with_columns(period_s=pl.lit(HALF_MINUTE_S))
+    return conform(flag_footfall(frame), FOOTFALL)
 
 
-def _append_status(rows: dict[str, list[Row]], origin: Row, payload: Birth | Heartbeat | Will) -> None:
-    if isinstance(payload, Will):
-        tail: Row = ("will", None, None, None, None, None, None, None, payload.gateway_id)
-    elif isinstance(payload, Heartbeat):
+def _dumping_events(origin: pl.DataFrame, messages: Sequence[Dumping]) -> pl.DataFrame:
+    columns = {name: [getattr(message, name) for message in messages] for name in ("kind", "confidence")}
+    return conform(origin.with_columns(_series(DUMPING_EVENTS, columns), flag=pl.lit(2)), DUMPING_EVENTS)
+
+
+def _device_status(origin: pl.DataFrame, messages: Sequence[Birth | Heartbeat | Will]) -> pl.DataFrame:
+    columns = _columns(_STATUS_TAIL, map(_status, messages))
+    return conform(origin.with_columns(_series(DEVICE_STATUS, columns), flag=pl.lit(2)), DEVICE_STATUS)
+
+
+def _status(payload: Birth | Heartbeat | Will) -> Row:
+    if isinstance(payload, Heartbeat):
         lists = (_json(payload.dropped), _json(payload.oldest_held))
-        tail = ("heartbeat", payload.firmware, payload.clock_offset_s, payload.dropped_count, *lists, None, None, None)
-    else:
-        previous = payload.previous
-        highest = None if previous is None else _json(previous.highest_seq)
-        boot = None if previous is None else previous.boot_id
-        tail = ("birth", payload.firmware, payload.clock_offset_s, None, None, None, boot, highest, None)
-    rows.setdefault("device_status", []).append(origin + tail)
+        return ("heartbeat", payload.firmware, payload.clock_offset_s, payload.dropped_count, *lists, None, None, None)
+    if isinstance(payload, Will):
+        return ("will", None, None, None, None, None, None, None, payload.gateway_id)
+    previous = payload.previous
+    highest = None if previous is None else _json(previous.highest_seq)
+    boot = None if previous is None else previous.boot_id
+    return ("birth", payload.firmware, payload.clock_offset_s, None, None, None, boot, highest, None)
 
 
 def _json(content: Any) -> str | None:
@@ -91,82 +102,66 @@ def _json(content: Any) -> str | None:
     return msgspec.json.encode(content, order="sorted").decode() if content else None
 
 
-# Per stream: (rows by stream or table, origin as _ORIGIN, payload) -> None.
-APPEND: dict[str, Callable[[dict[str, list[Row]], Row, Any], None]] = {
-    "weather": _append_values("weather"),
-    "air": _append_values("air"),
-    "traffic": _append_lanes,
-    "pedestrian": _append_footfall,
-    "dumping": _append_dumping,
-    "status": _append_status,
+def _observations(stream: str) -> Callable[[pl.DataFrame, Sequence[Message]], pl.DataFrame]:
+    """Wide messages of one stream to one row per value; "////" becomes the numeric sentinel."""
+    quantities = of_stream(stream)
+
+    def observations(origin: pl.DataFrame, messages: Sequence[Message]) -> pl.DataFrame:
+        columns = list(zip(*map(msgspec.structs.astuple, messages), strict=True))[_HEAD_FIELDS:]
+        parts = [
+            origin.lazy()
+            .with_columns(_values(values))
+            .filter(pl.col("value").is_not_null())
+            .with_columns(
+                flag_values(quantity), without_sentinel(), quantity=pl.lit(quantity.name), stream=pl.lit(stream)
+            )
+            for quantity, values in zip(quantities, columns, strict=True)
+        ]
+        return conform(pl.concat(parts).collect(), OBSERVATIONS)
+
+    return observations
+
+
+def _values(values: Sequence[float | str | None]) -> pl.Series:
+    try:
+        return pl.Series("value", values, dtype=pl.Float64)
+    except TypeError:
+        return pl.Series("value", [SENTINEL if type(value) is str else value for value in values], dtype=pl.Float64)
+
+
+# Per stream: its table, and (origin, messages) -> rows of it. `origin` holds post_id, boot_id, seq, first_seq,
+# event_time, received_time and digest of each message.
+FRAME_OF: dict[str, tuple[Table, Callable[[pl.DataFrame, Any], pl.DataFrame]]] = {
+    "weather": (OBSERVATIONS, _observations("weather")),
+    "air": (OBSERVATIONS, _observations("air")),
+    "traffic": (LANE_FLOWS, _lane_flows),
+    "pedestrian": (FOOTFALL, _footfall),
+    "dumping": (DUMPING_EVENTS, _dumping_events),
+    "status": (DEVICE_STATUS, _device_status),
 }
 
 
-def _class_counts(counts: ClassCounts) -> Row:
-    return tuple(msgspec.structs.astuple(counts))
+def quarantine(rejects: Sequence[Row]) -> pl.DataFrame:
+    """Rows of QUARANTINE."""
+    return conform(pl.DataFrame(_series(QUARANTINE, _columns(QUARANTINE.schema.names, rejects))), QUARANTINE)
 
 
-def _columns(names: Iterable[str], rows: list[Row]) -> dict[str, list[Any]]:
-    return dict(zip(names, map(list, zip(*rows, strict=True)), strict=True))
+def _columns(names: Iterable[str], rows: Iterable[Row]) -> dict[str, Sequence[Any]]:
+    return dict(zip(names, zip(*rows, strict=True), strict=True))
 
 
-def to_frames(rows: dict[str, list[Row]]) -> Frames:
-    """Rows per stream or table to flagged frames per table; tables without rows are left out."""
-    frames: Frames = {}
-    values = [_observations(stream, rows[stream]) for stream in ("weather", "air") if stream in rows]
-    if values:
-        frames[OBSERVATIONS.name] = conform(pl.concat(values), OBSERVATIONS)
-    if lanes := rows.get("lane_flows"):
-        columns = _columns(_LANE_COLUMNS, lanes)
-        counts = [_NO_CLASSES if found is None else _class_counts(found) for found in columns.pop("class_counts")]
-        columns |= _columns([f"{name}_count" for name in VEHICLE_CLASSES], counts)
-        frame = pl.DataFrame(columns, schema_overrides=_overrides(LANE_FLOWS, columns))
-        frame = frame.with_columns(period_s=pl.lit(HALF_MINUTE_S))
-        frames[LANE_FLOWS.name] = conform(flag_lanes(frame), LANE_FLOWS)
-    if crossings := rows.get("footfall"):
-        names = (*_ORIGIN, "crossings_in_count", "crossings_out_count")
-        frame = pl.DataFrame(_columns(names, crossings)).with_columns(period_s=pl.lit(HALF_MINUTE_S))
-        frames[FOOTFALL.name] = conform(flag_footfall(frame), FOOTFALL)
-    if events := rows.get("dumping_events"):
-        frame = pl.DataFrame(_columns((*_ORIGIN, "kind", "confidence"), events)).with_columns(flag=pl.lit(2))
-        frames[DUMPING_EVENTS.name] = conform(frame, DUMPING_EVENTS)
-    if states := rows.get("device_status"):
-        overrides = _overrides(DEVICE_STATUS, _STATUS_COLUMNS)
-        frame = pl.DataFrame(_columns(_STATUS_COLUMNS, states), schema_overrides=overrides)
-        frames[DEVICE_STATUS.name] = conform(frame.with_columns(flag=pl.lit(2)), DEVICE_STATUS)
-    if rejects := rows.get("quarantine"):
-        names = tuple(QUARANTINE.schema.names)
-        frame = pl.DataFrame(_columns(names, rejects), schema_overrides=_overrides(QUARANTINE, names))
-        frames[QUARANTINE.name] = conform(frame, QUARANTINE)
-    return frames
+_KINDS: dict[Any, Any] = {
+    pa.int64(): pl.Int64,
+    pa.int32(): pl.Int64,
+    pa.int16(): pl.Int64,
+    pa.float64(): pl.Float64,
+    pa.string(): pl.String,
+    pa.binary(): pl.Binary,
+    pa.bool_(): pl.Boolean,
+}
 
 
-def _overrides(table: Any, names: Iterable[str]) -> dict[str, Any]:
-    """Types of nullable columns, which a frame of nulls only could not infer; times arrive as integers."""
-    kinds = {pa.int64(): pl.Int64, pa.int32(): pl.Int64, pa.float64(): pl.Float64, pa.string(): pl.String}
-    found = {}
-    for name in names:
-        column = table.schema.field(name) if name in table.schema.names else None
-        if column is not None and column.nullable:
-            found[name] = pl.Int64 if pa.types.is_timestamp(column.type) else kinds[column.type]
-    return found
-
-
-def _observations(stream: str, rows: list[Row]) -> pl.DataFrame:
-    """Wide rows of one stream to one row per value; "////" becomes the numeric sentinel."""
-    quantities = of_stream(stream)
-    columns = _columns((*_ORIGIN, *(quantity.name for quantity in quantities)), rows)
-    origin = pl.DataFrame({name: columns[name] for name in _ORIGIN})
-    parts = []
-    for quantity in quantities:
-        values = [SENTINEL if type(value) is str else value for value in columns[quantity.name]]
-        part = origin.with_columns(pl.Series("value", values, dtype=pl.Float64)).filter(pl.col("value").is_not_null())
-        parts.append(
-            part.with_columns(
-                flag_values(quantity),
-                without_sentinel(),
-                quantity=pl.lit(quantity.name),
-                stream=pl.lit(stream),
-            )
-        )
-    return pl.concat(parts)
+def _series(table: Table, columns: Mapping[str, Sequence[Any]]) -> list[pl.Series]:
+    """Columns of a table, with the types that nulls alone would not tell; times arrive as integers."""
+    kinds = {name: table.schema.field(name).type for name in columns}
+    return [pl.Series(name, values, dtype=_KINDS.get(kinds[name], pl.Int64)) for name, values in columns.items()]

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cache
+from typing import Any
 from unittest import mock
 
 import polars as pl
@@ -16,11 +17,13 @@ from contracts.schemas import TABLES
 from contracts.segments import RAW_SCHEMA
 from contracts.topics import parse_device_topic
 from pipelines.kernels import decode as kernel
-from pipelines.kernels.decode import Tolerance
+from pipelines.kernels.decode import Heads, Tolerance
 from pipelines.kernels.rows import Frames
 from pipelines.kernels.unite import message_key
 from tests.fuzz.mutants import Mutant
 from tests.pipelines import raw_log
+
+_SHORT_WAY = kernel.short_way
 
 
 @dataclass
@@ -90,7 +93,7 @@ def _kernels(batch: Sequence[Mutant], may_read: set[int]) -> Found:
     table, tolerance = raw(batch), Tolerance()
     try:
         short = kernel.decode_messages(table, _registry(), tolerance)
-        with mock.patch.object(kernel, "_acceptor", return_value=_never):
+        with mock.patch.object(kernel, "short_way", _deciding_nothing):
             long = kernel.decode_messages(table, _registry(), tolerance)
     except Exception as error:  # noqa: BLE001 - whatever it is, it is a finding
         if len(batch) == 1:
@@ -120,8 +123,10 @@ def _kernels(batch: Sequence[Mutant], may_read: set[int]) -> Found:
     return found
 
 
-def _never(*_: object) -> bool:
-    return False
+def _deciding_nothing(*given: Any) -> Heads:
+    heads = _SHORT_WAY(*given)
+    heads.is_reading[:] = False
+    return heads
 
 
 def _is_same(short: Frames, long: Frames) -> bool:

@@ -12,10 +12,12 @@ from hypothesis import strategies as st
 
 from bench.fuzz import through
 from bench.held import held, landed
+from contracts.schemas import OBSERVATIONS
 from contracts.topics import device_topic
 from pipelines import graph
 from pipelines.kernels import decode as kernel
 from pipelines.kernels import rows
+from pipelines.kernels.frames import empty
 from pipelines.stages import Setup
 from tests.broker import need_mosquitto
 from tests.fuzz import laws
@@ -67,22 +69,23 @@ def test_mutants_go_the_whole_way(tmp_path: Path) -> None:
 
 
 def test_a_decoder_that_raises_is_found_and_named() -> None:
-    with mock.patch.object(kernel, "to_us", side_effect=OverflowError("too far")):
+    with mock.patch.object(kernel, "digests", side_effect=OverflowError("too far")):
         found = examine(list(mutants(1, 200)))
     assert found.crashes
-    assert all(line.startswith("decode_messages: OverflowError: too far: 'lamplight/") for line in found.crashes)
+    assert all(line.startswith("decode_messages: OverflowError: too far: '") for line in found.crashes)
     with mock.patch.object(laws, "decode", side_effect=ValueError):
         assert len(examine(list(mutants(1, 200))).crashes) == 200
 
 
 def test_a_message_without_a_row_or_with_two_is_found() -> None:
     batch = list(mutants(1, 400))
-    with mock.patch.dict(rows.APPEND, {"air": lambda *_: None}):
+    lost_rows = OBSERVATIONS, lambda *_: empty(OBSERVATIONS)
+    with mock.patch.dict(rows.FRAME_OF, {"air": lost_rows}):
         lost = examine(batch).unaccounted
     assert lost
     assert all("in 0 places" in line for line in lost)
 
-    real = kernel._decode_one
-    with mock.patch.object(kernel, "_decode_one", lambda *given: (real(*given), real(*given))):
+    real = rows.quarantine
+    with mock.patch.object(kernel, "quarantine", lambda rejects: real([*rejects, rejects[0]])):
         doubled = examine(batch).unaccounted
     assert any("in 2 places" in line for line in doubled)

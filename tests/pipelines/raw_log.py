@@ -77,10 +77,10 @@ def registry() -> Registry:
     return Registry(registry_file())
 
 
-def make_root(root: Path) -> Layout:
+def make_root(root: Path, posts: Iterable[str] = POSTS) -> Layout:
     """An empty data root with its registry."""
     layout = Layout(root)
-    save_registry(layout.registry, registry_file())
+    save_registry(layout.registry, registry_file(posts))
     return layout
 
 

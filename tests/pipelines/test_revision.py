@@ -20,7 +20,7 @@ from contracts.schemas import TABLES
 from contracts.topics import device_topic
 from pipelines import again, graph, lake, recovery, revision
 from pipelines.kernels import decode
-from pipelines.kernels.rows import APPEND
+from pipelines.kernels.rows import FRAME_OF
 from tests.pipelines.raw_log import BOOT, START, Landed, land, make_root, registry_file
 from tests.pipelines.test_lake import assert_same, dirty_log, setup_of, tables
 
@@ -77,27 +77,24 @@ def as_it_was(patch: Patch) -> RegistryFile:
     return registry_file()
 
 
-def _changed(patch: Patch, change: Callable[[tuple[Any, ...]], tuple[Any, ...]]) -> None:
-    def changed(append: Callable[..., None]) -> Callable[..., None]:
-        def appending(rows: Any, origin: tuple[Any, ...], payload: Any) -> None:
-            append(rows, change(origin), payload)
+def _changed(patch: Patch, **columns: pl.Expr) -> None:
+    def changed(rows: Callable[..., pl.DataFrame]) -> Callable[..., pl.DataFrame]:
+        return lambda origin, messages: rows(origin.with_columns(**columns), messages)
 
-        return appending
-
-    for stream, append in list(APPEND.items()):
-        patch.setitem(APPEND, stream, changed(append))
+    for stream, (table, rows) in list(FRAME_OF.items()):
+        patch.setitem(FRAME_OF, stream, (table, changed(rows)))
     patch.setattr(decode, "DECODER_VERSION", payloads.DECODER_VERSION + 1)
 
 
 def other_value(patch: Patch) -> RegistryFile:
     """A decoder to which every first_seq is one more."""
-    _changed(patch, lambda origin: (*origin[:3], origin[3] + 1, *origin[4:]))
+    _changed(patch, first_seq=pl.col("first_seq") + 1)
     return registry_file()
 
 
 def other_time(patch: Patch) -> RegistryFile:
     """A decoder to which every reading was made half an hour later: all rows move to other blocks."""
-    _changed(patch, lambda origin: (*origin[:4], origin[4] + 1_800_000_000, *origin[5:]))
+    _changed(patch, event_time=pl.col("event_time") + 1_800_000_000)
     return registry_file()
 
 
