@@ -9,9 +9,10 @@ from typing import Any, Literal, Union, get_args, get_origin
 import msgspec
 import pyarrow as pa
 
-from contracts import feeds, layout, payloads, receipts, topics
+from contracts import aqhi, feeds, layout, payloads, receipts, topics
 from contracts.products import ATTRIBUTION, LICENCE, PRODUCTS
 from contracts.quantities import QUANTITIES, Aggregation, Flag
+from contracts.scales import SCALES
 from contracts.schemas import TABLES
 from contracts.streams import STREAMS
 
@@ -237,6 +238,36 @@ def _reasons() -> list[str]:
     ]
 
 
+def _scales() -> list[str]:
+    lines = ["## Scales", "", "In the catalogue: `scales`.", ""]
+    lines += _table(
+        ("scale", "unit", "steps", "source"),
+        (
+            [
+                scale.name,
+                scale.unit,
+                ", ".join(
+                    f"{step.name} ({step.colour}) {'from' if scale.is_low_included else 'above'} {_number(step.low)}"
+                    for step in scale.steps
+                ),
+                scale.source,
+            ]
+            for scale in SCALES.values()
+        ),
+    )
+    lines += ["## Air Quality Health Index", "", _paragraph(aqhi.__doc__), ""]
+    lines += [f"A mean needs {aqhi.DATA_CAPTURE:.0%} of the promised values. In the catalogue: the view `aqhi`, and "]
+    lines[-1] += "`aqhi_coefficients` and `aqhi_bands`."
+    for edition in aqhi.EDITIONS:
+        said = f"until {edition.valid_to:%Y-%m-%d}" if edition.valid_to else "on"
+        lines += ["", f"From {edition.valid_from:%Y-%m-%d} {said} (Hong Kong): added risk in % up to", ""]
+        upper = [*map(str, edition.upper_pct), "over"]
+        lines += _table(aqhi.BANDS, [upper, [aqhi.health_risk(band) for band in aqhi.BANDS]])
+        lines += _table(("pollutant", "beta, m3/ug"), ([f"`{name}`", beta] for name, beta in edition.betas.items()))
+        lines.pop()
+    return [*lines, ""]
+
+
 def _layout() -> list[str]:
     tree = inspect.cleandoc(layout.__doc__ or "").partition("\n\n")[2]
     open_tree = inspect.cleandoc(feeds.__doc__ or "").partition("\n\n")[2]
@@ -269,6 +300,7 @@ def markdown() -> str:
         *_tables(),
         *_products(),
         *_reasons(),
+        *_scales(),
         *_layout(),
     ]
     return "\n".join(lines).rstrip() + "\n"

@@ -11,7 +11,8 @@ class Aggregation(StrEnum):
     """How readings of a quantity become one value of a window."""
 
     MEAN = "mean"
-    CIRCULAR = "circular"  # direction of the mean unit vector, degrees in [0, 360)
+    CIRCULAR = "circular"  # direction of the mean unit vector of what is not calm, (0, 360]; 0: all is calm
+    ENERGY = "energy mean"  # of levels in dB: 10 lg of the mean of 10^(value/10)
     SUM = "sum"
     COUNTER = "counter difference"  # growth of a counter that may reset to zero
     MAXIMUM = "maximum"
@@ -48,6 +49,7 @@ class Quantity:
 
 
 _M, _C, _S, _K, _X = Aggregation.MEAN, Aggregation.CIRCULAR, Aggregation.SUM, Aggregation.COUNTER, Aggregation.MAXIMUM
+_E = Aggregation.ENERGY
 
 
 def _row(
@@ -89,7 +91,8 @@ _ROWS = (
         (0, 360),
         1,
         _C,
-        "Direction that the wind comes from, mean of the past minute; 0 when calm, 360 = north.",
+        "Direction that the wind comes from, mean of the past minute; 0 when calm, 360 = north. A window's value is "
+        "that of the mean unit vector of what is not calm: 0 when all is, null when the directions cancel out.",
     ),
     _row(
         "wind_gust_ms",
@@ -109,7 +112,8 @@ _ROWS = (
         (0, 10_000),
         0.2,
         _K,
-        "Tipping-bucket counter since the sensor's start; a window's value is the counter's growth.",
+        "Tipping-bucket counter since the sensor's start, which begins again from 0 at its end, 10,000 mm; a window's "
+        "value is the counter's growth.",
     ),
     _row("uv_index", "weather", "UV index", "1", (0, 20), 0.1, _M, "Global solar UV index: 40 m2/W of erythemal UV."),
     _row("pressure_hpa", "weather", "Air pressure", "hPa", (900, 1080), 0.1, _M, "Air pressure at sensor height."),
@@ -126,9 +130,9 @@ _ROWS = (
         "dB(A)",
         (25, 130),
         0.1,
-        _M,
-        "A-weighted equivalent level of the past minute; a window's value is the arithmetic mean of the minutes' "
-        "levels. Not open: a short level can show a single vehicle.",
+        _E,
+        "A-weighted equivalent level of the past minute; a window's value is the energy mean of the minutes' levels "
+        "(ISO 1996-1). Not open: a short level can show a single vehicle.",
         is_open=False,
     ),
     _row(

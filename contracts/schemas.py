@@ -221,6 +221,7 @@ _STATE = [
     field("flagged_count", pa.int64(), "1", "Values left out: flags 3, 4 and 9, by their message or their context."),
     field("value_sum", pa.float64(), "as quantity", "Sum of the values used.", True),
     field("value_sum_squares", pa.float64(), "as quantity, squared", "Sum of squares of the values used.", True),
+    field("energy_sum", pa.float64(), "1", "Sum of 10^(value/10) of the values used; levels in dB only.", True),
     field("sin_sum", pa.float64(), "1", "Sum of sines of what is not calm; circular quantities only.", True),
     field("cos_sum", pa.float64(), "1", "Sum of cosines of what is not calm; circular quantities only.", True),
     field("unit_count", pa.int64(), "1", "Values that sin_sum and cos_sum stand for: those that are not calm.", True),

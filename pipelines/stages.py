@@ -37,6 +37,7 @@ from pipelines.kernels import context as context_kernel
 from pipelines.kernels import minutes as minute_kernel
 from pipelines.kernels import rollups
 from pipelines.kernels.context import PLAIN
+from pipelines.kernels.counters import COUNTER_CONTEXT_S
 from pipelines.kernels.decode import Tolerance, decode_messages
 from pipelines.kernels.frames import empty
 from pipelines.kernels.unite import extra_copies, message_key, new_rows, unite
@@ -230,7 +231,7 @@ def make_windows(setup: Setup, name: str, blocks: set[int]) -> set[int]:
     table = WINDOWS_OF[name]
     period_s = setup.window_s if table is WINDOWS else FLOW_WINDOW_S
     length = period_s * 1_000_000 // MINUTE_US
-    context = rollups.COUNTER_CONTEXT_S // 60 if name == MINUTES.name else 0
+    context = COUNTER_CONTEXT_S // 60 if name == MINUTES.name else 0
     starts = {block // length * length for dirty in blocks for block in range(dirty, dirty + context + 1)}
     inside = {block for start in starts for block in range(start - context, start + length)}
 

@@ -1,5 +1,5 @@
-"""Reference tables that the catalogue holds as real data: the registry's entries, the table of quantities, what befell
-ingest."""
+"""Reference tables that the catalogue holds as real data: the registry's entries, what befell ingest, and what only
+the contracts say: quantities, scales, the air quality index."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,10 +7,12 @@ from typing import Any
 
 import pyarrow as pa
 
+from contracts.aqhi import BANDS, EDITIONS, health_risk
 from contracts.events import events_path, read_events
 from contracts.layout import instances
 from contracts.quantities import QUANTITIES
 from contracts.registry import Registry
+from contracts.scales import SCALES
 from contracts.schemas import TIMESTAMP, field
 from contracts.streams import STREAMS
 
@@ -75,6 +77,38 @@ QUANTITY_ROWS = pa.schema(
         field("description", pa.string(), "", "What it is."),
     ]
 )
+SCALE_ROWS = pa.schema(
+    [
+        field("scale", pa.string(), "", "uv, rainstorm, urban roads or strategic roads."),
+        field("step", pa.string(), "", "Name of the numbers from low to high."),
+        field("colour", pa.string(), "", "Colour that it is shown in."),
+        field("low", pa.float64(), "see unit", "Where the step begins."),
+        field("high", pa.float64(), "see unit", "Where the next one does; null for the last.", True),
+        field("is_low_included", pa.bool_(), "", "Whether low belongs to the step (and high to the next)."),
+        field("unit", pa.string(), "", "Unit of low and high."),
+        field("source", pa.string(), "", "Who says so."),
+    ]
+)
+_EDITION = [
+    field("valid_from", TIMESTAMP, "UTC", "For windows that end after this moment."),
+    field("valid_to", TIMESTAMP, "UTC", "And not after this one; null: it holds still.", True),
+]
+AQHI_COEFFICIENTS = pa.schema(
+    [
+        *_EDITION,
+        field("quantity", pa.string(), "", "Pollutant."),
+        field("beta", pa.float64(), "m3/ug", "Added risk is (exp(beta * concentration) - 1) * 100 %."),
+    ]
+)
+AQHI_BANDS = pa.schema(
+    [
+        *_EDITION,
+        field("aqhi", pa.string(), "", "Index, 1 to 10 and 10+."),
+        field("above_pct", pa.float64(), "%", "The added risk is above this; null for the first band.", True),
+        field("up_to_pct", pa.float64(), "%", "And at most this; null for the last band.", True),
+        field("health_risk", pa.string(), "", "low, moderate, high, very high or serious."),
+    ]
+)
 SNAPSHOT = pa.schema(
     [
         field("table_name", pa.string(), "", "Table of the lake."),
@@ -104,6 +138,9 @@ REFERENCE = {
     "directions": DIRECTIONS,
     "sensors": SENSORS,
     "quantities": QUANTITY_ROWS,
+    "scales": SCALE_ROWS,
+    "aqhi_coefficients": AQHI_COEFFICIENTS,
+    "aqhi_bands": AQHI_BANDS,
     "snapshot": SNAPSHOT,
     "ingest_events": INGEST_EVENTS,
 }
@@ -113,6 +150,12 @@ DESCRIPTIONS = {
     "Key: post_id, valid_from, direction.",
     "sensors": "Sensors on a post. Grain: one sensor of an entry. Key: post_id, valid_from, stream, model.",
     "quantities": "Every quantity that a lamppost measures. Grain: one quantity. Key: quantity.",
+    "scales": "Names of numbers: UV categories, rainstorm signals, colours of traffic. Grain: one step of a scale. "
+    "Key: scale, step.",
+    "aqhi_coefficients": "Betas of the Air Quality Health Index and since when. Grain: one pollutant of an edition. "
+    "Key: valid_from, quantity.",
+    "aqhi_bands": "Bands of the Air Quality Health Index and since when. Grain: one band of an edition. "
+    "Key: valid_from, aqhi.",
     "snapshot": "What this catalogue was built from. Grain: one table of the lake. Key: table_name.",
     "ingest_events": "What befell the ingest instances: a reason for what the ledger misses. Grain: one event. "
     "Key: instance, event_time, kind.",
@@ -127,9 +170,21 @@ class ReferenceTable:
     rows: pa.Table
 
 
-def quantities() -> ReferenceTable:
-    """The contract's table of quantities."""
-    rows = [
+def of_contracts() -> dict[str, pa.Table]:
+    """Rows of the tables that only the contracts fill: the same in every catalogue."""
+    return {
+        name: pa.Table.from_pylist(rows, REFERENCE[name])
+        for name, rows in (
+            ("quantities", _quantities()),
+            ("scales", _scales()),
+            ("aqhi_coefficients", _aqhi_coefficients()),
+            ("aqhi_bands", _aqhi_bands()),
+        )
+    }
+
+
+def _quantities() -> list[dict[str, Any]]:
+    return [
         {
             "quantity": row.name,
             "stream": row.stream,
@@ -145,7 +200,46 @@ def quantities() -> ReferenceTable:
         }
         for row in QUANTITIES.values()
     ]
-    return ReferenceTable(name="quantities", rows=pa.Table.from_pylist(rows, QUANTITY_ROWS))
+
+
+def _scales() -> list[dict[str, Any]]:
+    return [
+        {
+            "scale": scale.name,
+            "step": step.name,
+            "colour": step.colour,
+            "low": step.low,
+            "high": following.low if following else None,
+            "is_low_included": scale.is_low_included,
+            "unit": scale.unit,
+            "source": scale.source,
+        }
+        for scale in SCALES.values()
+        for step, following in zip(scale.steps, (*scale.steps[1:], None), strict=True)
+    ]
+
+
+def _aqhi_coefficients() -> list[dict[str, Any]]:
+    return [
+        {"valid_from": edition.valid_from, "valid_to": edition.valid_to, "quantity": quantity, "beta": beta}
+        for edition in EDITIONS
+        for quantity, beta in edition.betas.items()
+    ]
+
+
+def _aqhi_bands() -> list[dict[str, Any]]:
+    return [
+        {
+            "valid_from": edition.valid_from,
+            "valid_to": edition.valid_to,
+            "aqhi": band,
+            "above_pct": above,
+            "up_to_pct": up_to,
+            "health_risk": health_risk(band),
+        }
+        for edition in EDITIONS
+        for band, above, up_to in zip(BANDS, (None, *edition.upper_pct), (*edition.upper_pct, None), strict=True)
+    ]
 
 
 def registry_tables(registry: Registry | None) -> list[ReferenceTable]:

@@ -9,7 +9,7 @@ from tempfile import TemporaryDirectory
 import duckdb
 
 from contracts.schemas import TABLES
-from warehouse.reference import DESCRIPTIONS, REFERENCE
+from warehouse.reference import DESCRIPTIONS, REFERENCE, of_contracts
 from warehouse.views import column_comments, quoted, raw_view, sql_views
 
 STORAGE_VERSION = "v1.5.0"  # so that DuckDB 1.5 opens the file too
@@ -37,8 +37,9 @@ def template() -> bytes:
         path = Path(folder) / "template.duckdb"
         with attached(path) as connection:
             connection.execute("CREATE SCHEMA lake")
+            known = of_contracts()
             for name, schema in REFERENCE.items():
-                connection.register("rows", schema.empty_table())
+                connection.register("rows", known.get(name, schema.empty_table()))
                 connection.execute(f"CREATE TABLE main.{name} AS SELECT * FROM rows")
                 connection.unregister("rows")
                 describe(connection, f"main.{name}", "TABLE", DESCRIPTIONS[name], column_comments(schema))

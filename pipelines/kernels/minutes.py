@@ -6,11 +6,12 @@ from contracts.payloads import VEHICLE_CLASSES
 from contracts.quantities import QUANTITIES, Aggregation
 from contracts.schemas import FLAGS, FLOW_MINUTES, MINUTES
 from pipelines.kernels.context import bounds, is_outside
+from pipelines.kernels.counters import COUNTERS, grown
 from pipelines.kernels.frames import conform, empty
 from pipelines.kernels.unite import readings
 
 CIRCULAR = [name for name, row in QUANTITIES.items() if row.aggregation is Aggregation.CIRCULAR]
-COUNTERS = [name for name, row in QUANTITIES.items() if row.aggregation is Aggregation.COUNTER]
+LEVELS = [name for name, row in QUANTITIES.items() if row.aggregation is Aggregation.ENERGY]
 # merged by adding; of wind directions only
 WIND_STATE = ["sin_sum", "cos_sum", "unit_count", "sin_speed_sum_ms", "cos_speed_sum_ms", "vector_count"]
 WIND_SPEED = "wind_speed_ms"
@@ -46,7 +47,7 @@ def _state(rows: pl.DataFrame, flags: pl.DataFrame) -> pl.DataFrame:
     # sums of floats depend on their order, so the order is fixed: by time, then by the message's digest
     group = ["post_id", "quantity", "window_start"]
     quantity = pl.col("quantity")
-    is_circular, is_counter = quantity.is_in(CIRCULAR), quantity.is_in(COUNTERS)
+    is_circular, is_counter, is_level = (quantity.is_in(kind) for kind in (CIRCULAR, COUNTERS, LEVELS))
     is_plain = pl.col("flag").is_in([1, 2]) & pl.col("value").is_not_null()
     rows = (
         rows.select(
@@ -63,15 +64,17 @@ def _state(rows: pl.DataFrame, flags: pl.DataFrame) -> pl.DataFrame:
     value = pl.col("value")
     none = pl.lit(None, dtype=pl.Float64)
     # each kind of quantity has the state that it needs, and null for the rest
-    nothing = {"plain": none, "sine": none, "cosine": none, "step": none, "speed": none}
-    scalar = rows.filter(~is_circular & ~is_counter).with_columns(**(nothing | {"plain": value}))
-    step = value - value.forward_fill().shift(1).over(group)
-    grown = pl.when(step < 0).then(value).otherwise(step).fill_null(0.0)
+    nothing = {"plain": none, "sine": none, "cosine": none, "step": none, "speed": none, "energy": none}
+    scalar = rows.filter(~is_circular & ~is_counter & ~is_level).with_columns(**(nothing | {"plain": value}))
+    energy = pl.lit(10.0).pow(value / 10)
+    levels = rows.filter(is_level).with_columns(**(nothing | {"plain": value, "energy": energy}))
+    step = grown(value.forward_fill().shift(1).over(group), value).fill_null(0.0)
     counters = rows.filter(is_counter).with_columns(
-        **(nothing | {"plain": value, "step": pl.when(value.is_not_null()).then(grown)})
+        **(nothing | {"plain": value, "step": pl.when(value.is_not_null()).then(step)})
     )
+    directions = _with_wind(rows.filter(is_circular), rows).select(scalar.columns)
     return (
-        pl.concat([scalar, _with_wind(rows.filter(is_circular), rows).select(scalar.columns), counters])
+        pl.concat([scalar, levels, directions, counters])
         .with_columns(squares=pl.col("plain") * pl.col("plain"))
         .group_by(group, maintain_order=True)
         .agg(
@@ -79,9 +82,10 @@ def _state(rows: pl.DataFrame, flags: pl.DataFrame) -> pl.DataFrame:
             flagged_count=value.null_count(),
             value_sum=pl.col("plain").sum(),
             value_sum_squares=pl.col("squares").sum(),
-            sin_sum=pl.col("sine").filter(value != 0).sum(),
-            cos_sum=pl.col("cosine").filter(value != 0).sum(),
-            unit_count=(value != 0).sum(),
+            energy_sum=pl.col("energy").sum(),
+            sin_sum=pl.col("sine").sum(),
+            cos_sum=pl.col("cosine").sum(),
+            unit_count=pl.col("sine").count(),
             sin_speed_sum_ms=(pl.col("sine") * pl.col("speed")).sum(),
             cos_speed_sum_ms=(pl.col("cosine") * pl.col("speed")).sum(),
             vector_count=pl.col("speed").count(),
@@ -98,6 +102,7 @@ def _state(rows: pl.DataFrame, flags: pl.DataFrame) -> pl.DataFrame:
         )
         .with_columns(
             _where(~is_circular, "value_sum", "value_sum_squares"),
+            _where(is_level, "energy_sum"),
             _where(is_circular, *WIND_STATE),
             _where(is_counter, "increase"),
         )
@@ -105,15 +110,17 @@ def _state(rows: pl.DataFrame, flags: pl.DataFrame) -> pl.DataFrame:
 
 
 def _with_wind(directions: pl.DataFrame, rows: pl.DataFrame) -> pl.DataFrame:
-    """Directions with their sines and cosines and the wind speed of the same message, where both are used."""
+    """Directions with their sines and cosines, null when calm, and the wind speed of the same message, where both are
+    used. Calm air has no direction, so its vector is 0 whatever its speed."""
     message = ["post_id", "event_time", "digest"]
     speeds = rows.filter(pl.col("quantity") == WIND_SPEED).select(*message, speed="value").unique(message)
     radians, none = pl.col("value").radians(), pl.lit(None, dtype=pl.Float64)
     return directions.join(speeds, on=message, how="left", maintain_order="left").with_columns(
         plain=none,
-        sine=radians.sin(),
-        cosine=radians.cos(),
+        sine=pl.when(pl.col("value") != 0).then(radians.sin()),
+        cosine=pl.when(pl.col("value") != 0).then(radians.cos()),
         step=none,
+        energy=none,
         speed=pl.when(pl.col("value").is_not_null()).then(pl.col("speed")),
     )
 

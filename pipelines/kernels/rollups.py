@@ -1,7 +1,8 @@
 """Minutes to windows by merging their state: there is no second way to compute a longer window.
 
-Formulas: direction of the mean unit vector, Campbell OutputOpt 0/1; space-mean speed n / sum(1/v) and flow
-n * 3600 / T, Highway Capacity Manual; counters by difference, where a fall means a restart from zero.
+Formulas: direction of the mean unit vector of what is not calm, Campbell OutputOpt 0/1; energy mean of levels,
+ISO 1996-1: 10 lg (mean of 10^(L/10)); space-mean speed n / sum(1/v) and flow n * 3600 / T, Highway Capacity Manual;
+counters by difference (kernels/counters.py).
 """
 
 import polars as pl
@@ -9,16 +10,12 @@ import polars as pl
 from contracts.quantities import QUANTITIES, Aggregation
 from contracts.schemas import FLOW_WINDOWS, WINDOWS
 from contracts.streams import HALF_MINUTE_S, STREAMS
+from pipelines.kernels.counters import COUNTERS, growth
 from pipelines.kernels.frames import conform
-from pipelines.kernels.minutes import CLASS_COLUMNS, COUNTERS, WIND_STATE
+from pipelines.kernels.minutes import CLASS_COLUMNS, WIND_STATE
 
-# A counter's growth is counted from the last value of at most this long before; after a longer silence the rain of
-# the gap belongs to no window that could name it.
-COUNTER_GAP_S = 600
-# What is a jump is judged by the value before it, so the minutes that a window's growth starts from need theirs too.
-COUNTER_CONTEXT_S = 2 * COUNTER_GAP_S
-# WMO/TD-1236 (Zahumensky 2004): at most 40 mm of rain in a minute. A counter that jumps by more has not counted.
-GREATEST_GROWTH_PER_MINUTE = 40.0
+# Unit vectors whose mean is shorter than this cancel out: what is left is rounding and has no direction.
+LEAST_RESULTANT = 1e-9
 
 _RULES = pl.DataFrame(
     {
@@ -38,7 +35,7 @@ def windows(minutes: pl.DataFrame, period_s: int) -> pl.DataFrame:
     rows = minutes.sort("window_start")
     if rows.is_empty():
         return conform(rows.select(WINDOWS.key), WINDOWS)
-    growth = _growth(rows.filter(pl.col("quantity").is_in(COUNTERS)))
+    counted = growth(rows.filter(pl.col("quantity").is_in(COUNTERS)))
     group = ["post_id", "quantity", pl.col("window_start").dt.truncate(f"{period_s}s")]
     # values of a minute without any are null, and merging leaves nulls out
     merged = (
@@ -46,7 +43,7 @@ def windows(minutes: pl.DataFrame, period_s: int) -> pl.DataFrame:
         .agg(
             pl.col("value_count").sum(),
             pl.col("flagged_count").sum(),
-            *[_sum_or_null(name) for name in ("value_sum", "value_sum_squares", *WIND_STATE)],
+            *[_sum_or_null(name) for name in ("value_sum", "value_sum_squares", "energy_sum", *WIND_STATE)],
             pl.col("value_min").min(),
             pl.col("value_max").max(),
             pl.col("first_value").drop_nulls().first(),
@@ -54,14 +51,12 @@ def windows(minutes: pl.DataFrame, period_s: int) -> pl.DataFrame:
             pl.col("last_event_time").max(),
         )
         .join(
-            growth.group_by(group).agg(_sum_or_null("growth")), on=["post_id", "quantity", "window_start"], how="left"
+            counted.group_by(group).agg(_sum_or_null("growth")), on=["post_id", "quantity", "window_start"], how="left"
         )
         .join(_RULES, on="quantity", how="left")
     )
     count = pl.col("value_count")
     expected = period_s // pl.col("cadence_s")
-    # twice: a tiny negative angle modulo 360 rounds to 360 itself, which is not in [0, 360)
-    direction = pl.arctan2(pl.col("sin_sum"), pl.col("cos_sum")).degrees() % 360 % 360
     method = pl.col("aggregation")
     value = (
         pl.when(count == 0)
@@ -69,7 +64,9 @@ def windows(minutes: pl.DataFrame, period_s: int) -> pl.DataFrame:
         .when(method == Aggregation.MEAN.value)
         .then(pl.col("value_sum") / count)
         .when(method == Aggregation.CIRCULAR.value)
-        .then(direction)
+        .then(_direction())
+        .when(method == Aggregation.ENERGY.value)
+        .then(10 * (pl.col("energy_sum") / count).log10())
         .when(method == Aggregation.SUM.value)
         .then(pl.col("value_sum"))
         .when(method == Aggregation.MAXIMUM.value)
@@ -90,34 +87,17 @@ def windows(minutes: pl.DataFrame, period_s: int) -> pl.DataFrame:
     )
 
 
-def _growth(minutes: pl.DataFrame) -> pl.DataFrame:
-    """Counters' minutes, in order of time, with `growth`: from the last minute that had a value to each one's end.
-
-    A minute that jumps up by more than can fall is taken as without a value, so that the way back is no restart; a
-    jump that stays adds nothing.
-    """
-    steps = _steps(minutes)
-    is_jump = (pl.col("growth") > pl.col("limit")).fill_null(value=False)
-    state = ["first_value", "last_value", "increase"]
-    calm = steps.with_columns(
-        pl.when(~is_jump).then(pl.col(*state)), value_count=pl.when(~is_jump).then("value_count").otherwise(0)
-    ).drop("growth", "limit")
-    again = _steps(calm)
-    return again.with_columns(growth=pl.when(pl.col("growth") > pl.col("limit")).then(0.0).otherwise("growth"))
-
-
-def _steps(rows: pl.DataFrame) -> pl.DataFrame:
-    """Adds `growth` and the most that it can be, `limit`, to counters' minutes."""
-    group = ["post_id", "quantity"]
-    used = pl.col("value_count") > 0
-    before = pl.when(used).then(pl.col("last_value")).forward_fill().shift(1).over(group)
-    seen = pl.when(used).then(pl.col("window_start")).forward_fill().shift(1).over(group)
-    is_near = (pl.col("window_start") - seen).dt.total_seconds() <= COUNTER_GAP_S
-    step = pl.col("first_value") - before
-    across = pl.when(is_near).then(pl.when(step < 0).then(pl.col("first_value")).otherwise(step)).fill_null(0.0)
-    gap = pl.when(is_near).then((pl.col("window_start") - seen).dt.total_minutes()).otherwise(0) + 1
-    return rows.with_columns(
-        growth=pl.when(used).then(pl.col("increase") + across), limit=gap * GREATEST_GROWTH_PER_MINUTE
+def _direction() -> pl.Expr:
+    """Direction of the mean unit vector, degrees in (0, 360], north is 360; 0 when all is calm, null when the
+    directions cancel out."""
+    sine, cosine, count = pl.col("sin_sum"), pl.col("cos_sum"), pl.col("unit_count")
+    degrees = pl.arctan2(sine, cosine).degrees()
+    has_direction = (sine * sine + cosine * cosine).sqrt() > LEAST_RESULTANT * count
+    return (
+        pl.when(count == 0)
+        .then(0.0)
+        .when(has_direction)
+        .then(pl.when(degrees <= 0).then(degrees + 360).otherwise(degrees))
     )
 
 

@@ -209,15 +209,35 @@ def test_minutes_and_windows_equal_an_oracle_of_the_readings() -> None:
     )
 
 
-def test_circular_means_cross_north() -> None:
+def directions(*degrees: float) -> pl.DataFrame:
     rows = [
-        Landed("lamplight/v1/KT1001/weather", weather(START + timedelta(seconds=k), wind_direction_deg=degrees), START)
-        for k, degrees in enumerate((350.0, 10.0))
+        Landed("lamplight/v1/KT1001/weather", weather(START + timedelta(seconds=k), wind_direction_deg=value), START)
+        for k, value in enumerate(degrees)
     ]
-    merged = windows(minutes(decoded(rows)["observations"], empty(TABLES["footfall"])), 300)
-    direction = merged["value"].item()
-    assert min(direction, 360 - direction) == pytest.approx(0, abs=1e-9)
-    assert 0 <= direction < 360
+    return windows(minutes(decoded(rows)["observations"], empty(TABLES["footfall"])), 300)
+
+
+@pytest.mark.parametrize(
+    ("degrees", "mean"),
+    [
+        ((350.0, 10.0), 360.0),  # across north, which is 360
+        ((360.0, 360.0), 360.0),
+        ((350.0, 0.0, 0.0), 350.0),  # calm air has no direction
+        ((0.0, 0.0), 0.0),  # all is calm
+        ((90.0, 270.0), None),  # they cancel out
+        ((0.0, 80.0, 100.0), 90.0),
+    ],
+)
+def test_mean_directions(degrees: tuple[float, ...], mean: float | None) -> None:
+    found = directions(*degrees).row(0, named=True)
+    if mean is None:
+        assert found["value"] is None
+    elif mean == 0:
+        assert found["value"] == 0
+    else:
+        assert math.cos(math.radians(found["value"] - mean)) == pytest.approx(1)
+        assert 0 < found["value"] <= 360
+    assert found["value_count"] == len(degrees)
 
 
 @given(
@@ -298,6 +318,10 @@ def test_no_rows_give_no_rows() -> None:
         ([10.0, 10.2, 4010.0, 4010.2, 4010.4], 0.4),  # a jump that stays adds nothing, its rain does
         ([10.0, 10.2, 0.4, 0.6], 0.8),  # a restart counts from zero
         ([10.0, 49.0], 39.0),  # a cloudburst is rain
+        ([9999.4, 9999.8, 0.2, 0.6], 1.2),  # the counter begins again at its end
+        ([9970.0, 0.2, 0.4], 30.4),  # and may have counted much of a minute before it did
+        ([9910.0, 0.2, 0.4], 0.4),  # too far from its end: a restart
+        ([9930.0, 15.0, 15.2], 15.2),  # more than can have fallen since: a restart
     ],
 )
 def test_counters_take_no_impossible_jump_for_rain(levels: list[float], growth: float) -> None:

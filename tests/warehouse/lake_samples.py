@@ -34,6 +34,7 @@ def _value(field: pa.Field, dice: random.Random) -> object:
         "topic": ["lamplight/v1/KT1001/weather", "x"],
         "digest": [1, 2, 3],
         "flag": [1, 4],
+        "period_s": [60, 300],
         "quantity": list(QUANTITIES),
     }
     if field.name in named:

@@ -20,6 +20,7 @@ from pipelines.kernels.frames import empty
 from pipelines.kernels.unite import extra_copies, unite
 from tests.pipelines import raw_log
 from tests.warehouse.naive_ledger import COUNTS, LATE, Landed, account
+from warehouse.reference import REFERENCE
 from warehouse.views import sql_views
 
 START = datetime(2026, 11, 21, 8, 0, tzinfo=UTC)
@@ -126,6 +127,10 @@ def catalogue() -> Iterator[duckdb.DuckDBPyConnection]:
         for name, table in TABLES.items():
             connection.register("rows", table.schema.empty_table())
             connection.execute(f"CREATE TABLE lake.{name} AS SELECT * FROM rows")
+            connection.unregister("rows")
+        for name, schema in REFERENCE.items():
+            connection.register("rows", schema.empty_table())
+            connection.execute(f"CREATE TABLE main.{name} AS SELECT * FROM rows")
             connection.unregister("rows")
         for view in sql_views():
             if view.macro:

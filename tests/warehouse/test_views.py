@@ -9,14 +9,13 @@ import polars as pl
 import pytest
 
 from contracts.layout import Layout
-from contracts.quantities import QUANTITIES
 from contracts.registry import save_registry
 from contracts.schemas import READING_TABLES, TABLES, Table
 from pipelines.kernels import rollups
 from tests.feed_samples import registry
 from tests.warehouse.lake_samples import ask, config_of, fill_lake, oracle, same, some_minutes, some_rows, store, write
 from warehouse.catalogue import publish
-from warehouse.reference import REFERENCE
+from warehouse.reference import REFERENCE, of_contracts
 from warehouse.views import carrying, parse_view, sql_views
 
 
@@ -112,8 +111,8 @@ def test_an_empty_lake_gives_every_view_with_the_same_columns(
     empty = ask(tmp_path, columns)
     assert empty.equals(ask(lake[0], columns))
     for schema, name in empty.select("schema_name", "table_name").unique().iter_rows():
-        wanted = {"quantities": len(QUANTITIES), "snapshot": len(TABLES)}.get(name, 0)
-        assert ask(tmp_path, f"SELECT count(*) AS n FROM {schema}.{name}")["n"].item() == wanted
+        wanted = {name: rows.num_rows for name, rows in of_contracts().items()} | {"snapshot": len(TABLES)}
+        assert ask(tmp_path, f"SELECT count(*) AS n FROM {schema}.{name}")["n"].item() == wanted.get(name, 0)
 
 
 def test_a_table_that_is_missing_is_empty_beside_the_others(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@
 -- Columns: minutes
 SELECT
     window_start, post_id, quantity, value_count, flagged_count, value_sum, value_sum_squares,
-    sin_sum, cos_sum, unit_count, sin_speed_sum_ms, cos_speed_sum_ms, vector_count, value_min,
+    energy_sum, sin_sum, cos_sum, unit_count, sin_speed_sum_ms, cos_speed_sum_ms, vector_count, value_min,
     value_max, first_value, last_value, increase, last_event_time, plain_count, plain_last, plain_min,
     plain_max
 FROM lake.minutes

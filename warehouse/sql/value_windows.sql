@@ -1,0 +1,19 @@
+-- Values of windows of 5, 15 and 60 minutes (choose by period_s), by each quantity's own method, with mean, spread,
+-- least and greatest of the values used.
+-- Grain: one post, quantity, period and window
+-- Key: post_id, quantity, period_s, window_start
+-- Columns: windows
+-- Column stream: Stream that carries the quantity.
+-- Column value_mean [as quantity]: Mean of the values used, whatever the quantity's method; null when circular.
+-- Column value_sd [as quantity]: Their sample standard deviation; null when circular or fewer than two.
+-- Column increase [as quantity]: Growth of a counter, from the last value before the window; resets and rollovers add.
+-- Reads: merged_values
+SELECT
+    window_start, period_s, post_id, stream, quantity, value,
+    value_sum / nullif(value_count, 0) AS value_mean,
+    CASE WHEN value_count > 1 THEN
+        sqrt(greatest(0, value_sum_squares - value_sum * value_sum / value_count) / (value_count - 1))
+    END AS value_sd,
+    value_min, value_max, increase, value_count, flagged_count, expected_count, completeness, last_event_time
+FROM merged_values
+WHERE window_start >= time_bucket(INTERVAL 1 HOUR, $since)
