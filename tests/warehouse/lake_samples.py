@@ -107,9 +107,9 @@ def fill_lake(root: Path, seed: int = 1, count: int = 60) -> dict[str, int]:
     return versions
 
 
-def ask(root: Path, query: str) -> pl.DataFrame:
+def ask(root: Path, query: str, zone: str = "UTC") -> pl.DataFrame:
     with duckdb.connect(str(Layout(root).catalogue), read_only=True) as connection:
-        connection.execute("SET TimeZone = 'UTC'")
+        connection.execute(f"SET TimeZone = '{zone}'")
         frame: pl.DataFrame = connection.sql(query).pl()
     return frame
 

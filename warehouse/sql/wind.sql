@@ -1,5 +1,5 @@
 -- Wind of windows of 5, 15 and 60 minutes (choose by period_s): scalar and vector means side by side. Directions are
--- where it comes from, in (0, 360] with 360 = north; 0: all is calm; null: they cancel out.
+-- where it comes from, in (0, 360] with 360 = north; direction_deg is 0 when all is calm, null when they cancel out.
 -- Grain: one post, period and window
 -- Key: post_id, period_s, window_start
 -- Column window_start [UTC]: Start of the window [start, start + period).
@@ -9,7 +9,7 @@
 -- Column direction_deg [deg]: Direction of the mean unit vector of what is not calm.
 -- Column direction_sd_deg [deg]: Standard deviation of the direction by Yamartino (1984), of what is not calm.
 -- Column vector_speed_ms [m/s]: Length of the mean wind vector, of messages with both speed and direction used.
--- Column resultant_direction_deg [deg]: Direction of that vector.
+-- Column resultant_direction_deg [deg]: Direction of that vector; 0 when it has no length.
 -- Column gust_ms [m/s]: Greatest 3-second mean of the speed.
 -- Column value_count [1]: Messages with both speed and direction used.
 -- Column speed_count [1]: Speeds used.
@@ -63,7 +63,7 @@ SELECT
     CASE
         WHEN value_count = 0 THEN NULL
         WHEN vector_speed_ms > 1e-9 THEN degrees(resultant) + CASE WHEN resultant <= 0 THEN 360 ELSE 0 END
-        WHEN unit_count = 0 THEN 0
+        ELSE 0
     END AS resultant_direction_deg,
     gust_ms, value_count, speed_count, direction_count, direction_count - unit_count AS calm_count, gust_count,
     flagged_count, expected_count,
