@@ -163,18 +163,13 @@ def make_minutes(setup: Setup, name: str, blocks: set[int]) -> set[int]:
         replace_blocks(setup.root, FLOW_MINUTES, blocks, lambda _: _flow_minutes(setup, blocks))
         return blocks
     touched = {after for block in blocks for after in range(block, block + CONTEXT_MINUTES + 1)}
-    found = empty(FLAGS)
-
-    def minutes(existing: pl.DataFrame) -> pl.DataFrame:
-        nonlocal found
-        rows, found = _minutes(setup, existing, blocks, touched)
-        return rows
+    judge = _Flags(setup, touched)
 
     def flags(_: pl.DataFrame) -> pl.DataFrame:
         # what made the minutes still holds where nobody else can have changed them since
-        return found if setup.is_sole_owner else _flags(setup, _read(setup, MINUTES, touched), touched)
+        return judge.found if setup.is_sole_owner else judge.of(_read(setup, MINUTES, touched, PLAIN))
 
-    replace_blocks(setup.root, MINUTES, touched, minutes)
+    replace_blocks(setup.root, MINUTES, touched, lambda existing: _minutes(setup, existing, blocks, judge))
     replace_blocks(setup.root, FLAGS, touched, flags)
     return touched
 
@@ -183,23 +178,21 @@ def _flow_minutes(setup: Setup, blocks: set[int]) -> pl.DataFrame:
     return minute_kernel.flow_minutes(_read(setup, LANE_FLOWS, blocks))
 
 
-def _minutes(
-    setup: Setup, existing: pl.DataFrame, dirty: set[int], touched: set[int]
-) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Minutes as their readings and their context make them, and their flags: dirty ones from the readings, those of
-    the hour after only where flags are or were."""
+def _minutes(setup: Setup, existing: pl.DataFrame, dirty: set[int], judge: "_Flags") -> pl.DataFrame:
+    """Minutes as their readings and their context make them: dirty ones from the readings, those of the hour after
+    only where flags are or were."""
     plain = minute_kernel.minutes(
         _read(setup, OBSERVATIONS, dirty, minute_kernel.OBSERVED), _read(setup, FOOTFALL, dirty)
     )
     block = pl.col("window_start").dt.epoch("us") // MINUTE_US
     later = existing.filter(~block.is_in(list(dirty)))
-    found = _flags(setup, pl.concat([plain, later]), touched)
+    found = judge.of(pl.concat([plain, later]))
     row = list(MINUTES.key)
     judged = pl.concat(
         [found.select(row), later.filter(pl.col("value_count") < pl.col("plain_count")).select(row)]
     ).unique()
     if judged.is_empty():
-        return pl.concat([plain, later]), found
+        return pl.concat([plain, later])
     # the readings of judged minutes are used again, within what their flags accept
     observations = _read(setup, OBSERVATIONS, blocks_of(judged, MINUTES), minute_kernel.OBSERVED)
     named = observations.with_columns(window_start=pl.col("event_time").dt.truncate("1m"))
@@ -211,16 +204,28 @@ def _minutes(
     judged = pl.concat([judged, directions]).unique()
     needed = named.join(pl.concat([judged, speeds]).unique(), on=row, how="semi").select(minute_kernel.OBSERVED)
     again = minute_kernel.minutes(needed, empty(FOOTFALL), found).join(judged, on=row, how="semi")
-    return pl.concat([pl.concat([plain, later]).join(again, on=row, how="anti"), again]), found
+    return pl.concat([pl.concat([plain, later]).join(again, on=row, how="anti"), again])
 
 
-def _flags(setup: Setup, minutes: pl.DataFrame, touched: set[int]) -> pl.DataFrame:
-    """Rows of FLAGS of the touched minutes, of which `minutes` holds those that there are; the hour before the
-    touched ones is read."""
-    present = blocks_of(minutes, MINUTES)
-    context = {before for block in present for before in range(block - CONTEXT_MINUTES, block)} - touched
-    plain = pl.concat([minutes.select(PLAIN), _read(setup, MINUTES, context, PLAIN)])
-    return context_kernel.flags(plain, present, registry(setup.registry).areas)
+class _Flags:
+    """Rows of FLAGS of the touched minutes. The last answer is kept with what it was made of: the minutes as committed
+    mostly are what they were before, and asking the kernel twice would double its cost."""
+
+    def __init__(self, setup: Setup, touched: set[int]):
+        self._setup, self._touched = setup, touched
+        self._asked: tuple[pl.DataFrame, object] | None = None
+        self.found = empty(FLAGS)
+
+    def of(self, minutes: pl.DataFrame) -> pl.DataFrame:
+        """`minutes` holds those of the touched minutes that there are; the hour before the touched ones is read."""
+        present = blocks_of(minutes, MINUTES)
+        context = {before for block in present for before in range(block - CONTEXT_MINUTES, block)} - self._touched
+        plain = pl.concat([minutes.select(PLAIN), _read(self._setup, MINUTES, context, PLAIN)]).sort(MINUTES.key)
+        areas = registry(self._setup.registry).areas
+        if self._asked is None or self._asked[1] is not areas or not plain.equals(self._asked[0]):
+            self._asked = plain, areas
+            self.found = context_kernel.flags(plain, present, areas)
+        return self.found
 
 
 def make_windows(setup: Setup, name: str, blocks: set[int]) -> set[int]:

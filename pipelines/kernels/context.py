@@ -112,8 +112,11 @@ def _is_out(least: Matrix, greatest: Matrix, low: Matrix, high: Matrix, is_circu
     """As `is_outside` judges the values themselves."""
     least, greatest = least[:, CONTEXT_MINUTES:], greatest[:, CONTEXT_MINUTES:]
     if is_circular:
-        return np.abs((least - (low + high) / 2 + 180) % 360 - 180) > (high - low) / 2
-    return (least < low) | (greatest > high)
+        off: Matrix = np.abs((least - (low + high) / 2 + 180) % 360 - 180)
+        away: Mask = off > (high - low) / 2
+        return away
+    outside: Mask = (least < low) | (greatest > high)
+    return outside
 
 
 def _still(values: Matrix, least: Matrix, greatest: Matrix, limits: Limits, groups: Sequence[Posts]) -> Mask:
