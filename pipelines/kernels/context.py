@@ -113,10 +113,8 @@ def _is_out(least: Matrix, greatest: Matrix, low: Matrix, high: Matrix, is_circu
     least, greatest = least[:, CONTEXT_MINUTES:], greatest[:, CONTEXT_MINUTES:]
     if is_circular:
         off: Matrix = np.abs((least - (low + high) / 2 + 180) % 360 - 180)
-        away: Mask = off > (high - low) / 2
-        return away
-    outside: Mask = (least < low) | (greatest > high)
-    return outside
+        return off > (high - low) / 2
+    return (least < low) | (greatest > high)
 
 
 def _still(values: Matrix, least: Matrix, greatest: Matrix, limits: Limits, groups: Sequence[Posts]) -> Mask:
@@ -136,7 +134,8 @@ def _still(values: Matrix, least: Matrix, greatest: Matrix, limits: Limits, grou
         may |= now <= limits.still_below
     if limits.still_neighbours is not None:
         may &= ~(of_others(spread, 0.5, is_still & may, groups) > limits.still_neighbours)
-    return is_still & ~may
+    stuck: Mask = is_still & ~may
+    return stuck
 
 
 def _rows(
