@@ -5,7 +5,7 @@ SECONDS_ARG := $(if $(SECONDS),--seconds $(SECONDS),)
 
 .DEFAULT_GOAL := build
 
-.PHONY: help build demo test check format lock torture fuzz bench bench-ingest bench-pipeline bench-freshness docs clean
+.PHONY: help build demo test check format lock torture fuzz bench bench-ingest bench-pipeline bench-freshness bench-flink flink-env flink-cluster docs clean
 
 help: ## list what make can do
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
@@ -33,8 +33,10 @@ format: build ## rewrite the code in the house style
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-lock: build ## make requirements.lock anew from requirements.in
-	$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --upgrade -q requirements.in -o requirements.lock
+lock: build ## make requirements.lock and requirements-flink.lock anew from their .in files
+	for name in requirements requirements-flink; do \
+		$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --upgrade -q $$name.in -o $$name.lock || exit; \
+	done
 
 torture: build ## kill -9 of everything under load, and power cuts: nothing lost or doubled; laws (ROUNDS=200, CUTS=20, LAWS=100, SEED=)
 	@$(BIN)/python -m bench.torture --rounds $(or $(ROUNDS),200) --cuts $(or $(CUTS),20) --laws $(or $(LAWS),100) $(if $(SEED),--seed $(SEED),)
@@ -53,8 +55,21 @@ bench-pipeline: build ## the Beam graph beside plain Polars and element-wise Bea
 bench-freshness: build ## publish to catalogue, window close to open feed
 	@$(BIN)/python -m bench.freshness
 
+bench-flink: build flink-env ## readings/s of a Flink cluster with one and two workers beside the local loop
+	@$(BIN)/python -m bench.flink
+
+flink-env: .venv-flink/.built ## PyFlink and the core in an environment of their own (1.2 GB)
+
+.venv-flink/.built: requirements-flink.lock
+	$(PYTHON) -m venv .venv-flink
+	.venv-flink/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-flink.lock
+	touch $@
+
+flink-cluster: flink-env ## a Flink cluster on this machine: JobManager and two TaskManagers, until Ctrl-C
+	@.venv-flink/bin/python -m pipelines.cluster start
+
 docs: build ## make docs/data_dictionary.md anew from the contracts
 	$(BIN)/python -m contracts > docs/data_dictionary.md
 
 clean: ## remove the environment and the data
-	rm -rf .venv var .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-flink var .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -54,15 +54,15 @@ def old_segments(
     return taken
 
 
-def chunks(segments: list[Segment]) -> list[tuple[Segment, ...]]:
-    """Segments in groups of about CHUNK_ROWS: the elements of the Beam graph."""
+def chunks(segments: list[Segment], limit_rows: int = CHUNK_ROWS) -> list[tuple[Segment, ...]]:
+    """Segments in groups of about so many rows: the elements that engines decode."""
     groups: list[tuple[Segment, ...]] = []
     group: list[Segment] = []
     rows = 0
     for segment in segments:
         group.append(segment)
         rows += segment.last - segment.first + 1
-        if rows >= CHUNK_ROWS:
+        if rows >= limit_rows:
             groups.append(tuple(group))
             group, rows = [], 0
     return [*groups, tuple(group)] if group else groups

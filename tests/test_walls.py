@@ -65,6 +65,26 @@ def test_modules_stay_small() -> None:
 
 
 def test_nothing_names_this_machine_or_a_package_index() -> None:
-    lock = (ROOT / "requirements.lock").read_text()
-    assert "://" not in lock
-    assert "--hash=sha256:" in lock
+    for name in ("requirements.lock", "requirements-flink.lock"):
+        lock = (ROOT / name).read_text()
+        assert "://" not in lock
+        assert "--hash=sha256:" in lock
+
+
+def test_flink_workers_need_no_beam_of_ours() -> None:
+    """Their environment pins another Beam: of ours, what `pipelines.flink` imports must not reach for it."""
+    seen, left = set(), {"pipelines.flink"}
+    while left:
+        seen.add(name := left.pop())
+        path = ROOT / (name.replace(".", "/") + ".py")
+        names = imports(path) if path.exists() else set()
+        assert not {one for one in names if one.split(".")[0] == "apache_beam"}, path
+        left |= {one for one in names | _modules_of(path) if one.split(".")[0] in OURS} - seen
+
+
+def _modules_of(path: Path) -> set[str]:
+    """Modules that a file imports by name from a package."""
+    if not path.exists():
+        return set()
+    nodes = [node for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(node, ast.ImportFrom)]
+    return {f"{node.module}.{alias.name}" for node in nodes for alias in node.names}
