@@ -1,7 +1,8 @@
 """Live messages of a city, landed as ingest lands them: commits fsynced every 50 ms, segments sealed within 0.25 s.
 
 A process of its own, so that it takes the pipelines no time: `python -m bench.feed ROOT --rate 2000 --seconds 60`. It
-writes when each offset was durable to ROOT/durable.ndjson: [first offset, next offset, microseconds, kind].
+writes each commit to ROOT/durable.ndjson: when it was fsynced (microseconds since 1970), live, late or burst, the next
+offset, and the heartbeats in it as [post, seq].
 
 5 % of the messages come again and 5 % come late, both by up to a minute. `--burst-at` makes a tenth of the posts send
 what they stored in the hours before, at `--burst-rate`, among the live messages.
@@ -32,6 +33,7 @@ COMMIT_S = 0.05
 SHARE_AGAIN = SHARE_LATE = 0.05
 LATE_S = 60.0
 BOOT = "00000000000000b1"
+BURST_BOOT = "00000000000000b2"
 HALF_US = MINUTE_US // 2
 # messages of one post and minute, as the pilot sends them
 SLOTS = {"traffic": 2, "pedestrian": 2, "weather": 1, "air": 1, "status": 1}
@@ -119,7 +121,7 @@ def stored(devices: Devices, posts: list[Lamppost], now_us: int, hours: float) -
                 if stream == "status" or stream in post.streams:
                     for half in range(count):
                         made_us = minute * MINUTE_US + (half + 1) * HALF_US if count == 2 else minute * MINUTE_US
-                        yield devices.message(post, stream, made_us, boot="00000000000000b2")
+                        yield devices.message(post, stream, made_us, boot=BURST_BOOT)
 
 
 def feed(root: Path, options: argparse.Namespace) -> None:
@@ -137,9 +139,10 @@ def feed(root: Path, options: argparse.Namespace) -> None:
             if not rows:
                 return
             now_us = time.time_ns() // 1000
-            first = landing.next_offset
             landing.append([Arrival(topic, payload, now_us) for topic, payload in rows])
-            told.write(json.dumps([first, landing.next_offset, time.time_ns() // 1000, kind]) + "\n")
+            durable_us = time.time_ns() // 1000
+            beats = [_beat(topic, payload) for topic, payload in rows if topic.endswith("/status")]
+            told.write(json.dumps([durable_us, kind, landing.next_offset, beats]) + "\n")
 
         while (passed := time.monotonic() - began) < options.seconds:
             rows = []
@@ -165,6 +168,12 @@ def feed(root: Path, options: argparse.Namespace) -> None:
                 land(some, "burst")
             landing.seal_if_due()
             time.sleep(max(0.0, began + (int((time.monotonic() - began) / COMMIT_S) + 1) * COMMIT_S - time.monotonic()))
+
+
+def _beat(topic: str, payload: bytes) -> tuple[str, int]:
+    found = payloads.head(payload)
+    assert found is not None
+    return topic.split("/")[-2], found[1]
 
 
 def parser() -> argparse.ArgumentParser:

@@ -95,7 +95,7 @@ def from_environment(environ: Mapping[str, str], arguments: argparse.Namespace) 
     return Config(
         root=root,
         registry=settings.read(environ, "LAMPLIGHT_REGISTRY", Layout(root).registry, Path),
-        tick_s=settings.read(environ, "LAMPLIGHT_TICK_S", 1.0, settings.positive),
+        tick_s=settings.read(environ, "LAMPLIGHT_TICK_S", 0.5, settings.positive),
         window_s=settings.read(environ, "LAMPLIGHT_WINDOW_S", WINDOW_S, _window),
         tolerance=Tolerance(retention_s=int(days * 86_400), future_s=int(future_s)),
         is_once=getattr(arguments, "once", False),

@@ -6,11 +6,15 @@ element by element on the same runner.
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 
 import apache_beam as beam
 import pyarrow as pa
 from apache_beam.metrics import Metrics, MetricsFilter
+from apache_beam.options.pipeline_options import PipelineOptions
+from apache_beam.portability.api import beam_runner_api_pb2
 from apache_beam.runners.portability.fn_api_runner.fn_runner import FnApiRunner
+from apache_beam.transforms.environments import EmbeddedPythonEnvironment
 from apache_beam.transforms.trigger import AccumulationMode, TriggerFn
 from apache_beam.transforms.window import GlobalWindows
 
@@ -152,16 +156,34 @@ class CleanAndAggregate(beam.PTransform):
         return rows | Unite(setup=self.setup) | MakeMinutes(setup=self.setup) | RollUp(setup=self.setup)
 
 
+class PendingFn(beam.DoFn):
+    """The chunks that `run` was given in this process."""
+
+    def process(self, _: None) -> Iterator[Chunk]:
+        yield from _pending
+
+
+_pending: list[Chunk] = []
+
+
+@lru_cache(maxsize=2)
+def _bounded(setup: Setup) -> beam_runner_api_pb2.Pipeline:
+    """The graph over `_pending`, described once: that takes as long as a quiet tick's work."""
+    coders.register()
+    graph = beam.Pipeline(runner=FnApiRunner())
+    chunks = graph | beam.Create([None]) | beam.ParDo(PendingFn()).with_output_types(Chunk)
+    _ = chunks | CleanAndAggregate(setup=setup)
+    return graph.to_runner_api(default_environment=EmbeddedPythonEnvironment.default())
+
+
 def run(setup: Setup, chunks: list[Chunk]) -> dict[str, int]:
     """Bring the lake up to date with the segments, on this machine; what was met, by the names of `counts`.
 
-    Raises what a stage raised.
+    Raises what a stage raised. One run at a time in a process.
     """
-    coders.register()
+    _pending[:] = chunks
     # always this runner by name: DirectRunner would try to download another at run time
-    pipeline = beam.Pipeline(runner=FnApiRunner())
-    _ = pipeline | beam.Create(chunks) | CleanAndAggregate(setup=setup)
-    result = pipeline.run()
+    result = FnApiRunner().run_via_runner_api(_bounded(setup), PipelineOptions())
     result.wait_until_finish()
     met = result.metrics().query(MetricsFilter().with_namespace(NAMESPACE))
     found = {counter.key.metric.name: counter.committed for counter in met["counters"]}

@@ -12,7 +12,7 @@ from contracts.settings import SettingError
 from contracts.times import US
 from pipelines import disk, durability, graph, housekeeping, lake
 from pipelines.config import HEALTH, Config
-from pipelines.log import chunks, new_segments, old_segments, passed, rewound, rows_new
+from pipelines.log import chunks, new_segments, old_segments, passed, rewound, rows_new, seals
 from pipelines.metrics import Metrics
 from pipelines.recovery import settle
 from pipelines.release.door import Door
@@ -20,6 +20,8 @@ from pipelines.release.door import Door
 REREAD_S = 600
 TIDY_S = 300
 RECOVER_S = 5
+IDLE_TICK_S = 1.0  # open data is looked after and moments are covered even when nothing lands
+LOOK_S = 0.02
 
 
 class Live:
@@ -52,6 +54,7 @@ class Live:
         self._tidy_at = time.monotonic() + TIDY_S
         self._recover_at = 0.0
         self._quarantined_before = self._quarantined()
+        self._seals: list[tuple[int, ...] | None] = []
 
     def tick(self) -> bool:
         """Take up what has landed; True when more is waiting."""
@@ -60,6 +63,7 @@ class Live:
             recover_abandoned(self.layout.raw)
             self._recover_at = began + RECOVER_S
         listed_us = time.time_ns() // 1000
+        self._seals = seals(self.layout.raw, self.offsets)
         segments, is_all = new_segments(self.layout.raw, self.offsets)
         again = old_segments(self.layout.raw, self._again, self._again_until)
         if segments or again:
@@ -86,6 +90,13 @@ class Live:
         self.metrics.ticked(self.ticks[-1], self.covered_us, self.offsets, released)
         self._say(len(segments))
         return not is_all or bool(again)
+
+    def has_sealed(self) -> bool:
+        """Whether a segment may have been sealed since the tick listed them."""
+        found = seals(self.layout.raw, self.offsets)
+        return len(found) != len(self._seals) or any(
+            mark is not None and mark != before for mark, before in zip(found, self._seals, strict=True)
+        )
 
     def chores(self) -> None:
         """Compaction and vacuum, when due."""
@@ -176,6 +187,9 @@ def _run(config: Config, metrics: Metrics, is_stopped: "StopFlag") -> int:
             continue
         if not is_more:
             _sleep(began + config.tick_s, is_stopped)
+            idle_until = max(began + IDLE_TICK_S, time.monotonic())
+            while time.monotonic() < idle_until and not live.has_sealed():
+                _sleep(time.monotonic() + LOOK_S, is_stopped)
     return 0
 
 

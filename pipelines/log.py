@@ -5,7 +5,7 @@ from pathlib import Path
 
 import polars as pl
 
-from contracts.layout import SHARD, Segment, instances, sealed_segments
+from contracts.layout import SHARD, Segment, instances, open_path, sealed_segments
 from contracts.times import US
 
 CHUNK_ROWS = 20_000
@@ -34,6 +34,27 @@ def new_segments(raw: Path, offsets: dict[str, int], limit_rows: int = TICK_ROWS
             taken.append(segment)
             rows += segment.last - segment.first + 1
     return taken, False
+
+
+def seals(raw: Path, offsets: dict[str, int]) -> list[tuple[int, ...] | None]:
+    """What changes whenever a segment behind the positions is sealed, per instance: a few calls, no listing. None
+    while the next one is open: there is nothing to take up before it is sealed."""
+    marks: list[tuple[int, ...] | None] = []
+    for name in instances(raw):
+        offset = offsets.get(name, 0)
+        path = open_path(raw, name, offset)
+        folders = (path.parent.parent, path.parent, open_path(raw, name, offset + SHARD).parent)
+        # the folders first: a seal in between changes them, and the next look sees that
+        changed = tuple(map(_changed_ns, folders))
+        marks.append(None if path.exists() else changed)
+    return marks
+
+
+def _changed_ns(folder: Path) -> int:
+    try:
+        return folder.stat().st_mtime_ns
+    except FileNotFoundError:
+        return 0
 
 
 def old_segments(

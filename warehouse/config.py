@@ -7,7 +7,7 @@ from pathlib import Path
 from contracts.layout import Layout
 from contracts.settings import data_root, positive, read
 
-POLL_S = 0.2
+POLL_S = 0.05
 
 
 @dataclass(frozen=True, kw_only=True)
