@@ -28,6 +28,7 @@ from pipelines.stages import registry
 
 ENDED = ("FINISHED", "CANCELED", "FAILED")
 STOP_S = 15.0
+SLOTS_S = 30.0
 
 # These processes mostly pass bytes on: a quick start is worth more than the fastest code.
 _JAVA = "-XX:+UseSerialGC -XX:TieredStopAtLevel=1"
@@ -201,6 +202,7 @@ def _run(config: Config, jobs: "Jobs", checkpoints: Path, arguments: argparse.Na
     if lock is None:
         raise SettingError(f"another process (`pipelines run`?) works on {setup.layout.lake}: stop it first")
     lock.close()
+    jobs.wait_for_slots(arguments.workers)
     os.environ.setdefault("JVM_ARGS", _JAVA)
     from pipelines import flink
 
@@ -208,12 +210,24 @@ def _run(config: Config, jobs: "Jobs", checkpoints: Path, arguments: argparse.Na
     job = flink.Job(setup=setup, workers=arguments.workers, checkpoints=checkpoints)
     job_id = flink.submit(job, arguments.host, arguments.port, newest)
     say("flink", f"job {job_id}" + (f" from checkpoint {newest.name}" if newest else ""))
-    while arguments.once and not is_drained(setup.layout):
-        if (state := jobs.state(job_id)) in ENDED:
-            say("flink", f"the job is {state}: see {jobs.address}", "error")
-            return 1
-        time.sleep(0.2)
-    return jobs.cancel_all() if arguments.once else 0
+    return _drain(setup.layout, jobs, job_id) if arguments.once else 0
+
+
+def _drain(layout: Layout, jobs: "Jobs", job_id: str) -> int:
+    """Wait until all that has landed is claimed, and cancel the job; the exit code."""
+    said = "RUNNING"
+    try:
+        while not is_drained(layout):
+            state = jobs.state(job_id)
+            if state not in (said, "CREATED", "INITIALIZING"):
+                say("flink", f"the job is {state}: see {jobs.address}", "info" if state == "RUNNING" else "warning")
+                said = state
+            if state in ENDED:
+                return 1
+            time.sleep(0.2)
+    finally:
+        jobs.cancel_all()
+    return 0
 
 
 def newest_checkpoint(folder: Path) -> Path | None:
@@ -248,6 +262,14 @@ class Jobs:
     def running(self) -> list[str]:
         """Ids of jobs that have not ended."""
         return [job["jid"] for job in self.ask("/jobs/overview")["jobs"] if job["state"] not in ENDED]
+
+    def wait_for_slots(self, wanted: int) -> None:
+        """TaskManagers that were just started report within seconds. Raises SettingError when there are too few."""
+        until = time.monotonic() + SLOTS_S
+        while (free := self.ask("/overview")["slots-available"]) < wanted:
+            if time.monotonic() > until:
+                raise SettingError(f"the cluster has {free} free slots: change --workers or start more TaskManagers")
+            time.sleep(0.2)
 
     def state(self, job_id: str) -> str:
         """RUNNING, RESTARTING, FAILED and so on."""

@@ -5,7 +5,7 @@ enough. Runs in an environment of its own (`make flink-env`), where there is no 
               1       any     (table, shard)           1
 
 Flink checkpoints how far the tail has come. What the tables contain is told by `positions.json`, as on one machine,
-and the tail never begins behind it: so what was under way when something died is done again, which changes nothing.
+and the tail never begins beyond that: so what was under way when something died is done again, which changes nothing.
 """
 
 import os
@@ -109,7 +109,7 @@ class Tail(KeyedProcessFunction):
             yield Chunk(wave=wave, index=index, segments=group)
 
     def _first(self, emitted: dict[str, int] | None) -> dict[str, int]:
-        """Where to begin: never behind what is claimed, since what was under way is gone; and the last minutes are
+        """Where to begin: never beyond what is claimed, since what was under way is gone; and the last minutes are
         read again, as after every start."""
         claimed = self._positions.offsets
         begin = {name: min(offset, (emitted or claimed).get(name, offset)) for name, offset in claimed.items()}
