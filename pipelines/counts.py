@@ -9,6 +9,9 @@ from contracts.schemas import OBSERVATIONS, QUARANTINE, TABLES
 
 MESSAGES, BYTES = "messages", "bytes"
 READINGS, QUARANTINED, NEWEST_US = "readings/", "quarantined/", "newest_us/"
+# of the stages that replace blocks, by table
+REPLACED_BLOCKS, WRITTEN_ROWS, CONFLICTS, REPEATS = "replaced_blocks/", "written_rows/", "conflicts/", "repeats/"
+STAGE_US = "stage_us/"  # time spent, by stage
 
 
 def of_chunk(raw: pa.Table, batches: Mapping[str, pa.RecordBatch]) -> Iterator[tuple[str, int]]:

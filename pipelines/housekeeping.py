@@ -10,7 +10,7 @@ from deltalake.exceptions import CommitFailedError
 
 from contracts.schemas import TABLES, Table
 from contracts.times import US, from_us
-from pipelines.lake import HOOKS, file_bounds, open_table
+from pipelines.lake import HOOKS, commit_properties, file_bounds, open_table
 
 # (length, age after its end at which a span is compacted), seconds: ten minutes when most stragglers are in, so that a
 # commit has few files to look through; an hour when late readings are in.
@@ -46,7 +46,14 @@ def _rewrite(root: Path, table: Table, start_us: int, end_us: int) -> None:
     order = list(dict.fromkeys(["post_id" if "post_id" in table.key else table.time, table.time, *table.key]))
     predicate = f"{table.time} >= '{start.isoformat()}' AND {table.time} < '{end.isoformat()}'"
     content = rows.sort(order).to_arrow().cast(table.schema)
-    write_deltalake(handle, content, mode="overwrite", predicate=predicate, post_commithook_properties=HOOKS)
+    write_deltalake(
+        handle,
+        content,
+        mode="overwrite",
+        predicate=predicate,
+        commit_properties=commit_properties(()),
+        post_commithook_properties=HOOKS,
+    )
 
 
 def compact_all(root: Path, now_us: int) -> None:

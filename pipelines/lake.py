@@ -5,19 +5,23 @@ version; before every replacement the handle is brought up to date, because a ha
 commit hides another writer's.
 """
 
+import json
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from contextvars import ContextVar
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
 import polars as pl
-from deltalake import DeltaTable, PostCommitHookProperties, write_deltalake
-from deltalake.exceptions import CommitFailedError, TableNotFoundError
+from deltalake import CommitProperties, DeltaTable, PostCommitHookProperties, write_deltalake
+from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 
 from contracts.layout import Layout, make_folder
 from contracts.schemas import TABLES, Table
 from contracts.times import MINUTE_US, from_us
-from pipelines import files
+from pipelines import counts, files
 
 
 class _Handles(threading.local):
@@ -44,6 +48,30 @@ CHECKPOINT_EVERY = 25
 # a checkpoint that a power cut undoes after it let log entries be removed would take the table with it, so checkpoints
 # and the removal of old entries have times of their own (durability, housekeeping)
 HOOKS = PostCommitHookProperties(create_checkpoint=False, cleanup_expired_logs=False)
+# each commit says which blocks it changes, so that others need not take a rewritten file for changed rows
+BLOCKS = "lamplight_blocks"
+
+
+@dataclass
+class _Attempt:
+    """One attempt to replace blocks of a table: which blocks of which version of which tables it has read."""
+
+    table: Table
+    handle: DeltaTable
+    reads: list[tuple[Table, int, set[int]]] = field(default_factory=list)
+
+
+_ATTEMPT: ContextVar[_Attempt | None] = ContextVar("_ATTEMPT", default=None)
+
+
+class _Counts(threading.local):
+    """What a thread has replaced since it was last asked."""
+
+    def __init__(self) -> None:
+        self.found: Counter[str] = Counter()
+
+
+_COUNTS = _Counts()
 
 
 class Conflict(Exception):
@@ -124,13 +152,17 @@ def file_bounds(handle: DeltaTable, table: Table) -> list[tuple[str, int, int]]:
 
 def ranges(blocks: Iterable[int]) -> list[tuple[datetime, datetime]]:
     """Blocks (minutes since 1970) as the fewest time spans [start, end)."""
-    found: list[list[int]] = []
+    return [(from_us(first * MINUTE_US), from_us(end * MINUTE_US)) for first, end in _spans(blocks)]
+
+
+def _spans(blocks: Iterable[int]) -> list[tuple[int, int]]:
+    found: list[tuple[int, int]] = []
     for block in sorted(set(blocks)):
         if found and found[-1][1] == block:
-            found[-1][1] = block + 1
+            found[-1] = found[-1][0], block + 1
         else:
-            found.append([block, block + 1])
-    return [(from_us(first * MINUTE_US), from_us(end * MINUTE_US)) for first, end in found]
+            found.append((block, block + 1))
+    return found
 
 
 def read_blocks(
@@ -138,6 +170,20 @@ def read_blocks(
 ) -> pl.DataFrame:
     """Rows of the given blocks in the handle's pinned version; some columns only, when they are named."""
     return files.read(handle, table, blocks, columns)
+
+
+def read(root: Path, table: Table, blocks: set[int], columns: Sequence[str] | None = None) -> pl.DataFrame:
+    """Rows of blocks as they stand now; some columns only, when they are named.
+
+    Within `recompute` of `replace_blocks` it is noted what was read, and of the table that is being replaced the
+    pinned version is read: bringing its handle up to date would hide what another writer changed since.
+    """
+    attempt = _ATTEMPT.get()
+    is_own = attempt is not None and attempt.table is table
+    handle = attempt.handle if attempt is not None and is_own else open_table(root, table.name)
+    if attempt is not None:
+        attempt.reads.append((table, handle.version(), blocks))
+    return read_blocks(handle, table, blocks, columns)
 
 
 def any_of(terms: Iterable[str]) -> str:
@@ -156,26 +202,44 @@ def replace_blocks(
 ) -> bool:
     """Make the blocks hold what `recompute` makes of their rows; False when that is what they held already.
 
-    `recompute` reads its own sources after this table's version is pinned, and is called again after a conflict.
-    Rows of the result lie in the given blocks; their order does not matter. Only blocks that change are written, so a
-    commit between the pinned version and ours may have changed what `recompute` has read of the others: then it is
-    called once more. Raises Conflict after many lost races.
+    `recompute` reads its sources with `read`, after this table's version is pinned, and is called again after a
+    conflict. Rows of the result lie in the given blocks; their order does not matter. Only blocks that change are
+    written, and others may commit what `recompute` has read of other blocks and tables while it works: a derived table
+    is then made once more. Raises Conflict after many lost races.
     """
     if not blocks:
         return False
     for _ in range(_RETRIES):
-        handle = open_table(root, table.name)
-        pinned = handle.version()
-        existing = read_blocks(handle, table, blocks)
-        wanted = recompute(existing)
+        attempt = _Attempt(table, open_table(root, table.name))
+        pinned = attempt.handle.version()
+        token = _ATTEMPT.set(attempt)
+        try:
+            existing = read(root, table, blocks)
+            wanted = recompute(existing)
+        finally:
+            _ATTEMPT.reset(token)
         changed = changed_blocks(existing, wanted, table)
         if not changed:
             return False
+        if attempt.handle.version() != pinned:
+            continue  # another writer's commit through this handle would be overwritten without a conflict
         try:
-            _write(handle, table, wanted, changed)
+            rows = _write(attempt.handle, table, wanted, changed)
         except CommitFailedError:
+            _COUNTS.found[counts.CONFLICTS + table.name] += 1
             continue
-        if table.is_derived and handle.version() != pinned + 1:
+        except DeltaError:
+            # whoever slept while the log was cleaned up cannot be told what it has missed
+            fresh = DeltaTable(str(Layout(root).table(table.name)))
+            if fresh.version() == pinned:
+                raise
+            _HANDLES.by_path[Layout(root).table(table.name)] = fresh
+            _COUNTS.found[counts.CONFLICTS + table.name] += 1
+            continue
+        _COUNTS.found[counts.REPLACED_BLOCKS + table.name] += len(changed)
+        _COUNTS.found[counts.WRITTEN_ROWS + table.name] += rows
+        if table.is_derived and _is_stale(root, attempt):
+            _COUNTS.found[counts.REPEATS + table.name] += 1
             continue
         return True
     raise Conflict(f"{table.name}: {_RETRIES} attempts to replace {len(blocks)} blocks lost against other writers")
@@ -192,12 +256,63 @@ def append_rows(root: Path, table: Table, rows: pl.DataFrame) -> bool:
         content,
         mode="append",
         target_file_size=LIVE_FILE_BYTES if content.num_rows < BULK_ROWS else BULK_FILE_BYTES,
+        commit_properties=commit_properties(blocks_of(rows, table)),
         post_commithook_properties=HOOKS,
     )
     return True
 
 
-def _write(handle: DeltaTable, table: Table, wanted: pl.DataFrame, blocks: set[int]) -> None:
+def take_counts() -> dict[str, int]:
+    """What this thread has replaced since it was last asked, by the names of `counts`."""
+    found, _COUNTS.found = dict(_COUNTS.found), Counter()
+    return found
+
+
+def _is_stale(root: Path, attempt: _Attempt) -> bool:
+    """Whether somebody else has changed what an attempt had read before its own commit, or before now in other tables.
+
+    Whoever commits later reads this commit or finds it here: so the last of all who touch a row has seen all of it.
+    """
+    own = attempt.handle.version()
+    return any(
+        _is_changed(root, table, version, own if table is attempt.table else _newest(root, table) + 1, blocks)
+        for table, version, blocks in attempt.reads
+    )
+
+
+def _newest(root: Path, table: Table) -> int:
+    return open_table(root, table.name).version()
+
+
+def _is_changed(root: Path, table: Table, since: int, before: int, blocks: set[int]) -> bool:
+    """Whether a commit between two versions, both excluded, changed one of the blocks or does not tell which."""
+    log = Layout(root).table(table.name) / "_delta_log"
+    for version in range(since + 1, before):
+        try:
+            told = _told(log / f"{version:020d}.json")
+        except FileNotFoundError:
+            told = None  # cleaned up: this worker has slept for long
+        if told is None or not told.isdisjoint(blocks):
+            return True
+    return False
+
+
+def _told(entry: Path) -> set[int] | None:
+    """The blocks that a log entry says it changes; None when it says nothing."""
+    for line in entry.read_text().splitlines():
+        words = json.loads(line).get("commitInfo", {}).get(BLOCKS)
+        if words is not None:
+            spans = [span.split("-") for span in words.split()]
+            return {block for first, end in spans for block in range(int(first), int(end))}
+    return None
+
+
+def commit_properties(blocks: Iterable[int]) -> CommitProperties:
+    """What a commit says of itself: the blocks whose rows it changes; a compaction changes none."""
+    return CommitProperties(custom_metadata={BLOCKS: " ".join(f"{first}-{end}" for first, end in _spans(blocks))})
+
+
+def _write(handle: DeltaTable, table: Table, wanted: pl.DataFrame, blocks: set[int]) -> int:
     predicate = any_of(
         f"({table.time} >= '{start.isoformat()}' AND {table.time} < '{end.isoformat()}')"
         for start, end in ranges(blocks)
@@ -210,8 +325,10 @@ def _write(handle: DeltaTable, table: Table, wanted: pl.DataFrame, blocks: set[i
         mode="overwrite",
         predicate=predicate,
         target_file_size=LIVE_FILE_BYTES if rows.num_rows < BULK_ROWS else BULK_FILE_BYTES,
+        commit_properties=commit_properties(blocks),
         post_commithook_properties=HOOKS,
     )
+    return int(rows.num_rows)
 
 
 def changed_blocks(existing: pl.DataFrame, wanted: pl.DataFrame, table: Table) -> set[int]:

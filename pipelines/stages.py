@@ -33,6 +33,7 @@ from contracts.schemas import (
 )
 from contracts.segments import read_segment
 from contracts.times import MINUTE_US
+from pipelines import lake
 from pipelines.kernels import context as context_kernel
 from pipelines.kernels import minutes as minute_kernel
 from pipelines.kernels import rollups
@@ -41,7 +42,7 @@ from pipelines.kernels.counters import COUNTER_CONTEXT_S
 from pipelines.kernels.decode import Tolerance, decode_messages
 from pipelines.kernels.frames import empty
 from pipelines.kernels.unite import extra_copies, message_key, new_rows, unite
-from pipelines.lake import append_rows, blocks_of, open_table, read_blocks, replace_blocks
+from pipelines.lake import append_rows, blocks_of, replace_blocks
 
 T = TypeVar("T")
 MINUTES_OF = {OBSERVATIONS.name: MINUTES, FOOTFALL.name: MINUTES, LANE_FLOWS.name: FLOW_MINUTES}
@@ -250,6 +251,4 @@ def make_windows(setup: Setup, name: str, blocks: set[int]) -> set[int]:
 
 
 def _read(setup: Setup, table: Table, blocks: set[int], columns: Sequence[str] | None = None) -> pl.DataFrame:
-    if not blocks:
-        return empty(table).select(columns or table.schema.names)
-    return read_blocks(open_table(setup.root, table.name), table, blocks, columns)
+    return lake.read(setup.root, table, blocks, columns)
