@@ -1,29 +1,32 @@
-"""`python -m pipelines run`: clean, aggregate and release what has landed; `replay-quarantine` and `rebuild`: judge
-again what was judged before."""
+"""`python -m pipelines run`: clean, aggregate and release what has landed; `backfill`: a span of it, in several
+processes; `replay-quarantine` and `rebuild`: judge again what was judged before; `explain`: print the graph."""
 
-import logging
 import os
 import signal
+from pathlib import Path
 from typing import IO, Any
 
 from contracts import settings
 from contracts.layout import Layout, try_lock
+from pipelines.processes import cores, quiet_beam
 
 
 def main(argv: list[str]) -> int:
     """Run one verb; the exit code."""
-    # Beam warns on every import about cloud clients that nothing here uses; what a stage raises is said once, by us
-    logging.getLogger("apache_beam").setLevel(logging.CRITICAL)
-    logging.getLogger().addFilter(lambda record: "apitools" not in record.getMessage())
-    from pipelines import again, live
+    quiet_beam()
+    from pipelines import again, explain, live
+    from pipelines.backfill import backfill
     from pipelines.config import from_environment, parser
-    from pipelines.stages import registry
+    from pipelines.stages import Setup, registry
 
     arguments = parser().parse_args(argv)
+    if arguments.verb == "explain":
+        print(explain.graph_text(Setup(root=Path(), registry=Path())))
+        return 0
     config = from_environment(os.environ, arguments)
     settings.writable_folder(config.layout.lake)
     registry(config.registry)
-    with _lake(config.layout):
+    with _lake(config.layout) as lock:
         if arguments.verb == "replay-quarantine":
             return again.replay_quarantine(config.setup, arguments.reason or [], arguments.since, arguments.dry_run)
         if arguments.verb == "rebuild":
@@ -31,6 +34,13 @@ def main(argv: list[str]) -> int:
         stop = live.StopFlag()
         signal.signal(signal.SIGTERM, stop.set)
         signal.signal(signal.SIGINT, stop.set)
+        if arguments.verb == "backfill":
+            since, until, processes = arguments.since, arguments.until, arguments.processes
+            if since and until and since >= until:
+                raise settings.SettingError(f"--from {since.isoformat()} does not lie before --to {until.isoformat()}")
+            if processes is not None and processes < 1:
+                raise settings.SettingError(f"--processes {processes} is not usable: 1 or more")
+            return backfill(config.setup, since, until, processes or cores(), lock, stop)
         return live.run(config, stop)
 
 

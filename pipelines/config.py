@@ -66,7 +66,14 @@ def parser() -> argparse.ArgumentParser:
     for verb in (replay, rebuild):
         verb.add_argument("--since", type=_moment, metavar="TIME", help="only what was received since (ISO 8601, UTC)")
         verb.add_argument("--dry-run", action="store_true", help="say what would change and change nothing")
-    for verb in (run, replay, rebuild):
+    fill = verbs.add_parser("backfill", help="read a span of the raw log in several processes, and end")
+    fill.add_argument(
+        "--from", dest="since", type=_moment, metavar="TIME", help="received from then on (ISO 8601, UTC)"
+    )
+    fill.add_argument("--to", dest="until", type=_moment, metavar="TIME", help="received before then; none: to the end")
+    fill.add_argument("--processes", type=int, metavar="N", help="so many (default: as there are cores)")
+    verbs.add_parser("explain", help="print the graph: its steps, what flows between, which tables each replaces")
+    for verb in (run, replay, rebuild, fill):
         verb.add_argument("--data", type=Path, help="data root (LAMPLIGHT_DATA)")
     return top
 

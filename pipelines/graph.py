@@ -4,7 +4,10 @@ Elements are references, record batches or block numbers, never rows: 1.6-11 M r
 element by element on the same runner.
 """
 
+import os
+import time
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -20,7 +23,7 @@ from apache_beam.transforms.window import GlobalWindows
 
 from contracts.layout import Segment
 from contracts.schemas import QUARANTINE
-from pipelines import coders, counts, stages
+from pipelines import coders, counts, lake, stages
 from pipelines.log import Span, spans
 from pipelines.stages import Setup
 
@@ -42,13 +45,24 @@ Rows = tuple[Part, pa.RecordBatch]
 Dirty = tuple[tuple[Part, ...], set[int]]
 
 
+@contextmanager
+def _counted(stage: str) -> Iterator[None]:
+    """Tell the runner the time that a stage takes, and what it replaces."""
+    began = time.perf_counter()
+    yield
+    found = lake.take_counts() | {counts.STAGE_US + stage: int((time.perf_counter() - began) * 1e6)}
+    for name, amount in found.items():
+        Metrics.counter(NAMESPACE, name).inc(amount)
+
+
 class DecodeFn(beam.DoFn):
     def __init__(self, setup: Setup):
         self.setup_ = setup
 
     def process(self, chunk: Chunk) -> Iterator[tuple[str, Rows]]:
-        raw = stages.read(self.setup_, chunk)
-        batches = stages.decode_raw(self.setup_, raw)
+        with _counted("decode"):
+            raw = stages.read(self.setup_, chunk)
+            batches = stages.decode_raw(self.setup_, raw)
         for name, amount in counts.of_chunk(raw, batches):
             Metrics.counter(NAMESPACE, name).inc(amount)
         for name, moment in counts.newest(batches):
@@ -65,7 +79,8 @@ class UniteFn(beam.DoFn):
 
     def process(self, rows: tuple[str, Iterable[Rows]]) -> Iterator[tuple[str, Dirty]]:
         name, found = rows[0], list(rows[1])
-        blocks = stages.unite_blocks(self.setup_, name, [batch for _, batch in found])
+        with _counted("unite"):
+            blocks = stages.unite_blocks(self.setup_, name, [batch for _, batch in found])
         parts = tuple(part for part, _ in found)
         if name in stages.MINUTES_OF:
             yield stages.MINUTES_OF[name].name, (parts, blocks)
@@ -81,7 +96,9 @@ class MinutesFn(beam.DoFn):
         name, found = dirty[0], list(dirty[1])
         blocks = set().union(*(blocks for _, blocks in found))
         parts = tuple(part for parts, _ in found for part in parts)
-        yield name, (parts, stages.make_minutes(self.setup_, name, blocks) if blocks else blocks)
+        with _counted("minutes"):
+            touched = stages.make_minutes(self.setup_, name, blocks) if blocks else blocks
+        yield name, (parts, touched)
 
 
 class RollUpFn(beam.DoFn):
@@ -91,7 +108,8 @@ class RollUpFn(beam.DoFn):
     def process(self, dirty: tuple[str, Dirty]) -> Iterator[Part]:
         name, (parts, blocks) = dirty
         if blocks:
-            stages.make_windows(self.setup_, name, blocks)
+            with _counted("windows"):
+                stages.make_windows(self.setup_, name, blocks)
         yield from parts
 
 
@@ -156,6 +174,16 @@ class CleanAndAggregate(beam.PTransform):
         return rows | Unite(setup=self.setup) | MakeMinutes(setup=self.setup) | RollUp(setup=self.setup)
 
 
+def new_pipeline() -> beam.Pipeline:
+    """A pipeline for this machine."""
+    coders.register()
+    pipeline = beam.Pipeline(runner=FnApiRunner())
+    # Beam's folder for what transforms of other languages bring: nobody would remove it of a pipeline that is only
+    # described, or whose process is killed
+    os.rmdir(pipeline.local_tempdir)
+    return pipeline
+
+
 class PendingFn(beam.DoFn):
     """The chunks that `run` was given in this process."""
 
@@ -169,8 +197,7 @@ _pending: list[Chunk] = []
 @lru_cache(maxsize=2)
 def _bounded(setup: Setup) -> beam_runner_api_pb2.Pipeline:
     """The graph over `_pending`, described once: that takes as long as a quiet tick's work."""
-    coders.register()
-    graph = beam.Pipeline(runner=FnApiRunner())
+    graph = new_pipeline()
     chunks = graph | beam.Create([None]) | beam.ParDo(PendingFn()).with_output_types(Chunk)
     _ = chunks | CleanAndAggregate(setup=setup)
     return graph.to_runner_api(default_environment=EmbeddedPythonEnvironment.default())

@@ -41,6 +41,7 @@ _RETRIES = 50
 LIVE_FILE_BYTES = 256 * 1024
 BULK_FILE_BYTES = 16 * 1024 * 1024
 BULK_ROWS = 200_000
+BULK_BLOCKS = 60
 # A handle that has advanced by many commits is slow, because each adds a piece to its list of files: with 800 files a
 # replacement takes 35 ms behind a new handle, 187 ms a hundred commits later, 531 ms after eight hundred. A checkpoint
 # takes 57 ms and a new handle 12 ms.
@@ -319,12 +320,13 @@ def _write(handle: DeltaTable, table: Table, wanted: pl.DataFrame, blocks: set[i
     )
     # by time, so that statistics of row groups prune; compaction sorts by post
     rows = wanted.filter(_block(table).is_in(list(blocks))).sort(table.time).to_arrow().cast(table.schema)
+    is_bulk = rows.num_rows >= BULK_ROWS or len(blocks) >= BULK_BLOCKS
     write_deltalake(
         handle,
         rows,
         mode="overwrite",
         predicate=predicate,
-        target_file_size=LIVE_FILE_BYTES if rows.num_rows < BULK_ROWS else BULK_FILE_BYTES,
+        target_file_size=LIVE_FILE_BYTES if not is_bulk else BULK_FILE_BYTES,
         commit_properties=commit_properties(blocks),
         post_commithook_properties=HOOKS,
     )

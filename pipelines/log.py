@@ -1,12 +1,17 @@
 """The raw log as the pipelines read it: what is new since the stored positions."""
 
-from collections.abc import Sequence
+from bisect import bisect_left
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from heapq import merge
 from pathlib import Path
 
 import polars as pl
+import pyarrow as pa
 
 from contracts.layout import SHARD, Segment, instances, open_path, sealed_segments
-from contracts.times import US
+from contracts.segments import read_segment
+from contracts.times import US, to_us
 
 CHUNK_ROWS = 20_000
 TICK_ROWS = 60_000
@@ -22,7 +27,7 @@ def new_segments(raw: Path, offsets: dict[str, int], limit_rows: int = TICK_ROWS
     Instances take turns in proportion, so that one that is far behind cannot hide the others.
     """
     waiting = {name: sealed_segments(raw, name, offsets.get(name, 0)) for name in instances(raw)}
-    total = sum(segment.last - segment.first + 1 for found in waiting.values() for segment in found)
+    total = sum(rows_of(found) for found in waiting.values())
     if total <= limit_rows:
         return [segment for found in waiting.values() for segment in found], True
     taken = []
@@ -98,6 +103,40 @@ def spans(segments: Sequence[Segment]) -> tuple[Span, ...]:
         else:
             found.append((segment.instance, segment.first, segment.last + 1))
     return tuple(found)
+
+
+def rows_of(segments: Iterable[Segment]) -> int:
+    """Messages in segments."""
+    return sum(segment.last - segment.first + 1 for segment in segments)
+
+
+def received_between(
+    raw: Path, segments: Sequence[Segment], since: datetime | None, until: datetime | None
+) -> tuple[int, int]:
+    """The first of an instance's segments that holds a message received at `since` or later, and the first behind it
+    that holds none received before `until`. An instance's received_time never goes back."""
+
+    def begins_us(segment: Segment) -> int:
+        try:
+            return int(read_segment(raw, segment)["received_time"].cast(pa.int64())[0].as_py())
+        except FileNotFoundError:
+            return 0  # retention removed it since it was listed
+
+    first = 0 if since is None else max(0, bisect_left(segments, to_us(since), key=begins_us) - 1)
+    end = len(segments) if until is None else bisect_left(segments, to_us(until), key=begins_us)
+    return min(first, end), end
+
+
+def in_order(raw: Path, found: Sequence[Sequence[Segment]]) -> list[Segment]:
+    """Segments of instances about in the order in which they were sealed, those of one instance in theirs."""
+
+    def sealed_s(segment: Segment) -> float:
+        try:
+            return segment.path(raw).stat().st_mtime
+        except FileNotFoundError:
+            return 0.0
+
+    return list(found[0]) if len(found) == 1 else list(merge(*found, key=sealed_s))
 
 
 def passed(offsets: dict[str, int], segments: list[Segment]) -> dict[str, int]:

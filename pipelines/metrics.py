@@ -28,6 +28,13 @@ class Metrics:
         self._bytes = self._counter("payload_bytes", "Payloads read from the raw log.")
         self._readings = self._counter("readings", "Rows decoded, by table.", "table")
         self._quarantined = self._counter("quarantined", "Messages refused, by reason.", "reason")
+        self._of_tables = {
+            counts.REPLACED_BLOCKS: self._counter("replaced_blocks", "Minutes of a table that changed.", "table"),
+            counts.WRITTEN_ROWS: self._counter("written_rows", "Rows of the blocks that changed.", "table"),
+            counts.CONFLICTS: self._counter("conflicts", "Replacements that another writer was before.", "table"),
+            counts.REPEATS: self._counter("repeats", "Made again: what had been read was changed by another.", "table"),
+        }
+        self._stage_s = self._counter("stage_seconds", "Time spent, by stage of the graph.", "stage")
         self.disk_failures = self._counter("disk_failures", "Ticks that the disk refused.")
         self._newest = self._gauge("last_event_timestamp_seconds", "Newest event time, by stream.", "stream")
         self._files = self._gauge("table_files", "Files of a table.", "table")
@@ -64,6 +71,10 @@ class Metrics:
                 self._readings.labels(label).inc(amount)
             elif kind + "/" == counts.QUARANTINED:
                 self._quarantined.labels(label).inc(amount)
+            elif kind + "/" in self._of_tables:
+                self._of_tables[kind + "/"].labels(label).inc(amount)
+            elif kind + "/" == counts.STAGE_US:
+                self._stage_s.labels(label).inc(amount / US)
             else:
                 self._newest.labels(label).set(amount / US)
 
