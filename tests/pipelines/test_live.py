@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from contracts.layout import Layout, Positions, Segment
+from contracts.schemas import TABLES
 from contracts.segments import read_segment
 from contracts.settings import SettingError
 from contracts.times import US
@@ -276,3 +277,21 @@ def test_health_fails_when_ticks_or_the_lake_stand_still(tmp_path: Path, monkeyp
     later = time.monotonic() + 61
     monkeypatch.setattr(time, "monotonic", lambda: later)
     assert not metrics.check()[0]
+
+
+def test_what_the_stages_replace_is_counted(tmp_path: Path, landed: list[Landed]) -> None:
+    layout = make_root(tmp_path)
+    metrics = Metrics(layout.raw)
+    metrics.met(graph.run(setup_of(layout), [(land(layout, landed),)]))
+    found = tables_of(layout)
+
+    def figure(name: str, **labels: str) -> float:
+        return metrics.registry.get_sample_value(f"lamplight_pipelines_{name}_total", labels) or 0.0
+
+    for name in ("observations", "minutes", "flow_windows", "quarantine"):
+        assert figure("written_rows", table=name) == found[name].height > 0
+        time_column = TABLES[name].time
+        assert figure("replaced_blocks", table=name) == found[name][time_column].dt.truncate("1m").n_unique()
+        assert figure("conflicts", table=name) == 0
+    for stage in ("decode", "unite", "minutes", "windows"):
+        assert figure("stage_seconds", stage=stage) > 0
