@@ -9,6 +9,7 @@ taken up where the last stripe ended.
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import IO, Any, TypeVar
 
@@ -36,7 +37,7 @@ class Backfill:
     """
 
     def __init__(self, setup: Setup, since: datetime | None, until: datetime | None):
-        self.setup = setup
+        self.setup = replace(setup, is_sole_owner=False)
         self.root, raw = setup.root, setup.layout.raw
         recover_abandoned(raw)
         self.positions, taken_back = settle(setup, Positions.load(setup.layout.positions))
@@ -119,7 +120,7 @@ def backfill(
         say("pipelines", "backfill: nothing was received in that span that the raw log still holds")
         return 0
     try:
-        with Bar(work.rows, len(work.segments)) as bar, Processes(len(stripes[0]), setup, lock) as workers:
+        with Bar(work.rows, len(work.segments)) as bar, Processes(len(stripes[0]), work.setup, lock) as workers:
             for stripe in stripes:
                 disk.check_room(setup.layout.lake)
                 for done in workers.run(stripe, is_stopped):

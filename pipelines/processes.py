@@ -19,12 +19,13 @@ import pyarrow as pa
 
 from contracts.layout import Segment
 from contracts.segments import read_segment
-from pipelines import disk
+from pipelines import disk, files, lake
 from pipelines.log import chunks
 from pipelines.stages import Setup
 
 Share = tuple[Segment, ...]
 LOOK_S = 0.5
+KEPT_BYTES = 32 << 20  # a worker goes forward and reads little twice
 # each of these libraries would take all cores in every process
 _THREADS = ("POLARS_MAX_THREADS", "TOKIO_WORKER_THREADS", "OMP_NUM_THREADS")
 
@@ -148,6 +149,7 @@ def _work(pipe: "Connection[Any, Any]", setup: Setup, lock: "Connection[Any, Any
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     quiet_beam()
+    files.KEPT_BYTES = KEPT_BYTES
     with lock:
         while True:
             try:
@@ -159,6 +161,8 @@ def _work(pipe: "Connection[Any, Any]", setup: Setup, lock: "Connection[Any, Any
 def _answer(setup: Setup, share: Share) -> Mapping[str, int] | str:
     from pipelines import graph
 
+    # a new handle is faster than one that has followed all the others' commits
+    lake.forget()
     try:
         return graph.run(setup, chunks(list(share)))
     except Exception as error:  # noqa: BLE001 (said by whoever handed it out)

@@ -284,9 +284,9 @@ def touched(monkeypatch: pytest.MonkeyPatch) -> dict[str, set[str]]:
         monkeypatch.setattr(stages, name, within(step, getattr(stages, name)))
     read, replace = lake.read, lake.replace_blocks
 
-    def reading(root: Path, table: Table, blocks: set[int]) -> pl.DataFrame:
+    def reading(root: Path, table: Table, *rest: object) -> pl.DataFrame:
         found.setdefault(f"{now[-1]} reads", set()).add(table.name)
-        return read(root, table, blocks)
+        return read(root, table, *rest)  # type: ignore[arg-type]
 
     def replacing(root: Path, table: Table, *rest: object) -> bool:
         found.setdefault(f"{now[-1]} replaces", set()).add(table.name)
