@@ -49,8 +49,9 @@ bench: bench-ingest bench-pipeline bench-freshness ## every benchmark, one JSON 
 bench-ingest: build ## durable ingest beside a subscriber that does nothing and Telegraf; receipts; memory (20 min)
 	@$(BIN)/python -m bench.ingest
 
-bench-pipeline: build ## the Beam graph beside plain Polars and element-wise Beam
+bench-pipeline: build ## the Beam graph beside plain Polars and element-wise Beam; backfill in two processes; memory
 	@$(BIN)/python -m bench.pipeline
+	@$(BIN)/python -m bench.backfill
 
 bench-freshness: build ## publish to catalogue, window close to open feed
 	@$(BIN)/python -m bench.freshness
