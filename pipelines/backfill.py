@@ -8,7 +8,7 @@ taken up where the last stripe ended.
 
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import datetime
 from typing import IO, Any, TypeVar
@@ -19,7 +19,7 @@ from contracts.segments import recover_abandoned
 from contracts.times import from_us, isoformat, to_us
 from pipelines import counts, disk, durability, housekeeping, lake
 from pipelines.bar import Bar
-from pipelines.log import in_order, received_between, rows_of
+from pipelines.log import chunks, in_order, received_between, rows_of
 from pipelines.processes import Processes, Share, WorkerError
 from pipelines.recovery import settle
 from pipelines.stages import Setup
@@ -63,7 +63,7 @@ class Backfill:
 
     def stripes(self, processes: int) -> list[list[list[Share]]]:
         """Stripes of lanes of shares."""
-        stripes = _in_groups(shares_of(self.segments), processes * LANE_SHARES)
+        stripes = _in_groups(chunks(self.segments, SHARE_ROWS), processes * LANE_SHARES)
         return [_in_groups(stripe, -(-len(stripe) // processes)) for stripe in stripes]
 
     def did(self, share: Share, met: Mapping[str, int]) -> None:
@@ -85,18 +85,6 @@ class Backfill:
     def is_all(self) -> bool:
         """Whether the lake contains the whole log up to the end of the span."""
         return self.positions.covered_us >= self._until_us
-
-
-def shares_of(segments: Sequence[Segment]) -> list[Share]:
-    """Segments in shares of about SHARE_ROWS."""
-    shares: list[Share] = []
-    share: list[Segment] = []
-    for segment in segments:
-        share.append(segment)
-        if rows_of(share) >= SHARE_ROWS:
-            shares.append(tuple(share))
-            share = []
-    return [*shares, tuple(share)] if share else shares
 
 
 def _in_groups(items: list[T], size: int) -> list[list[T]]:
