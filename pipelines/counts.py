@@ -8,6 +8,7 @@ import pyarrow.compute as pc
 from contracts.schemas import OBSERVATIONS, QUARANTINE, TABLES
 
 MESSAGES, BYTES = "messages", "bytes"
+LEFT = "left"  # rows that another run takes up
 READINGS, QUARANTINED, NEWEST_US = "readings/", "quarantined/", "newest_us/"
 # of the stages that replace blocks, by table
 REPLACED_BLOCKS, WRITTEN_ROWS, CONFLICTS, REPEATS = "replaced_blocks/", "written_rows/", "conflicts/", "repeats/"

@@ -67,6 +67,9 @@ class DecodeFn(beam.DoFn):
             Metrics.counter(NAMESPACE, name).inc(amount)
         for name, moment in counts.newest(batches):
             Metrics.distribution(NAMESPACE, name).update(moment)
+        batches, left = stages.arrived(self.setup_, batches)
+        if left:
+            Metrics.counter(NAMESPACE, counts.LEFT).inc(left)
         # messages without a row must be told of too
         batches = batches or {QUARANTINE.name: pa.RecordBatch.from_pylist([], schema=QUARANTINE.schema)}
         for name, batch in batches.items():
@@ -194,7 +197,7 @@ class PendingFn(beam.DoFn):
 _pending: list[Chunk] = []
 
 
-@lru_cache(maxsize=2)
+@lru_cache(maxsize=4)
 def _bounded(setup: Setup) -> beam_runner_api_pb2.Pipeline:
     """The graph over `_pending`, described once: that takes as long as a quiet tick's work."""
     graph = new_pipeline()

@@ -2,26 +2,30 @@
 
 import time
 from collections import deque
+from dataclasses import replace
+from pathlib import Path
 from statistics import median
 
 from contracts.health import Health
-from contracts.layout import Positions, make_folder, write_progress
+from contracts.layout import Positions, Segment, make_folder, write_progress
 from contracts.logs import say
-from contracts.segments import recover_abandoned
+from contracts.segments import read_segment, recover_abandoned
 from contracts.settings import SettingError
 from contracts.times import US
-from pipelines import disk, durability, graph, housekeeping, lake
+from pipelines import counts, disk, durability, graph, housekeeping, lake
 from pipelines.config import HEALTH, Config
 from pipelines.log import chunks, new_segments, old_segments, passed, rewound, rows_new, seals
 from pipelines.metrics import Metrics
 from pipelines.recovery import settle
 from pipelines.release.door import Door
+from pipelines.stages import Arrival
 
 REREAD_S = 600
 TIDY_S = 300
 RECOVER_S = 5
 IDLE_TICK_S = 1.0  # open data is looked after and moments are covered even when nothing lands
 LOOK_S = 0.02
+LATE_ROWS = 8_000  # messages among which late ones are looked for in one tick
 
 
 class Live:
@@ -50,6 +54,7 @@ class Live:
         self.door = Door(config) if config.is_releasing else None
         self.messages = 0
         self.ticks: deque[float] = deque(maxlen=60)
+        self._late: list[Segment] = []  # read, but for the readings that came late
         self._is_claimed = False
         self._tidy_at = time.monotonic() + TIDY_S
         self._recover_at = 0.0
@@ -66,30 +71,63 @@ class Live:
         self._seals = seals(self.layout.raw, self.offsets)
         segments, is_all = new_segments(self.layout.raw, self.offsets)
         again = old_segments(self.layout.raw, self._again, self._again_until)
+        had_late = bool(self._late)
         if segments or again:
             disk.check_room(self.layout.lake)
-            try:
-                met = graph.run(self.config.setup, chunks(again + segments))
-            except Exception as error:
-                if not _is_gone(error) or all(one.path(self.layout.raw).exists() for one in again + segments):
-                    raise
-                # removed since it was listed, with nothing in its place: the next tick lists again
-                say("pipelines", "a segment was removed while it was about to be read", "warning")
+            met = self._run_graph(Arrival.PROMPT, again + segments)
+            if met is None:
                 return True
             self.messages += rows_new(self.offsets, segments)
             self.offsets = passed(self.offsets, segments)
             self._again = passed(self._again, again)
+            if met.pop(counts.LEFT, 0):
+                self._late += again + segments
+                had_late = True
             self.metrics.met(met)
-        self.covered_us = listed_us if is_all else self.covered_us
-        if segments or again or not self._is_claimed:
+        if self._late:
+            if segments:
+                self._claim(self.covered_us)
+            self._take_late()
+        self.covered_us = listed_us if is_all and not self._late else self.covered_us
+        if segments or again or had_late or not self._is_claimed:
             self._claim(self.covered_us)
         if self.door is not None:
             self.door.open(self.covered_us)
         self.ticks.append(time.monotonic() - began)
         released = self.door.released_windows if self.door else 0
-        self.metrics.ticked(self.ticks[-1], self.covered_us, self.offsets, released)
+        self.metrics.ticked(self.ticks[-1], self.covered_us, self.positions.offsets, released)
         self._say(len(segments))
-        return not is_all or bool(again)
+        return not is_all or bool(again) or bool(self._late)
+
+    def _run_graph(self, arrival: Arrival, segments: list[Segment]) -> dict[str, int] | None:
+        """What a run of the graph has met; None when a segment is gone: list them again."""
+        try:
+            return graph.run(replace(self.config.setup, arrival=arrival), chunks(segments))
+        except Exception as error:
+            if not _is_gone(error) or all(one.path(self.layout.raw).exists() for one in segments):
+                raise
+            # removed since it was listed, with nothing in its place: the next tick lists again
+            say("pipelines", "a segment was removed while it was about to be read", "warning")
+            return None
+
+    def _take_late(self) -> None:
+        """Take up some of what devices had stored: as much as the newest messages may wait for."""
+        rows, taken = 0, 0
+        while taken < len(self._late) and rows < LATE_ROWS:
+            rows += self._late[taken].last - self._late[taken].first + 1
+            taken += 1
+        if self._run_graph(Arrival.LATE, self._late[:taken]) is not None:
+            del self._late[:taken]
+        else:
+            self._late = [one for one in self._late if _is_readable(self.layout.raw, one)]
+
+    @property
+    def _settled(self) -> dict[str, int]:
+        """Next offsets below which everything is in the tables."""
+        found = dict(self.offsets)
+        for segment in self._late:
+            found[segment.instance] = min(found[segment.instance], segment.first)
+        return found
 
     def has_sealed(self) -> bool:
         """Whether a segment may have been sealed since the tick listed them."""
@@ -113,7 +151,7 @@ class Live:
             self.door.store.db.close()
 
     def _claim(self, covered_us: int) -> None:
-        self.positions = durability.claim(self.config.root, self.positions, self.offsets, covered_us)
+        self.positions = durability.claim(self.config.root, self.positions, self._settled, covered_us)
         self._is_claimed = True
         if self.config.health is not None:
             self.metrics.claimed(self.positions.versions, lambda name: lake.count_files(self.config.root, name))
@@ -144,6 +182,14 @@ def _is_gone(error: BaseException | None) -> bool:
     while error is not None and not isinstance(error, FileNotFoundError):
         error = error.__cause__ or error.__context__
     return error is not None
+
+
+def _is_readable(raw: Path, segment: Segment) -> bool:
+    try:
+        read_segment(raw, segment)
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def run(config: Config, is_stopped: "StopFlag") -> int:

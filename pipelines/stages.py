@@ -6,10 +6,12 @@ Every stage may run again at any time on the same input: it finds that nothing i
 import gc
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from enum import StrEnum
 from functools import lru_cache
 from pathlib import Path
 from typing import TypeVar
 
+import numpy as np
 import polars as pl
 import pyarrow as pa
 
@@ -32,7 +34,7 @@ from contracts.schemas import (
     Table,
 )
 from contracts.segments import read_segment
-from contracts.times import MINUTE_US
+from contracts.times import MINUTE_US, US
 from pipelines import lake
 from pipelines.kernels import context as context_kernel
 from pipelines.kernels import minutes as minute_kernel
@@ -49,11 +51,23 @@ MINUTES_OF = {OBSERVATIONS.name: MINUTES, FOOTFALL.name: MINUTES, LANE_FLOWS.nam
 WINDOWS_OF = {MINUTES.name: WINDOWS, FLOW_MINUTES.name: FLOW_WINDOWS}
 
 
+LATE_S = 600  # what came later than this is late: its minutes are closed, and nobody watches them for the newest
+
+
+class Arrival(StrEnum):
+    """Which readings a run takes up: the live loop lets those that a device had stored wait for the newest."""
+
+    ANY = "any"
+    PROMPT = "prompt"
+    LATE = "late"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Setup:
     """What a worker needs to know: where the files lie and what is tolerated. Crosses the runner by pickle.
 
-    `is_sole_owner`: nobody else writes to the lake meanwhile, so new rows may be appended to their blocks.
+    `is_sole_owner`: nobody else writes to the lake meanwhile, so new rows may be appended to their blocks. `arrival`:
+    which rows are taken up, by how long after their event time they were received.
     """
 
     root: Path
@@ -61,6 +75,7 @@ class Setup:
     tolerance: Tolerance = field(default_factory=Tolerance)
     window_s: int = WINDOW_S
     is_sole_owner: bool = False
+    arrival: Arrival = Arrival.ANY
 
     @property
     def layout(self) -> Layout:
@@ -95,6 +110,25 @@ def decode_raw(setup: Setup, raw: pa.Table) -> dict[str, pa.RecordBatch]:
     """Rows per table of raw messages, as one record batch each."""
     frames = _without_collector(lambda: decode_messages(raw, registry(setup.registry), setup.tolerance))
     return {name: to_batch(frame, TABLES[name]) for name, frame in frames.items()}
+
+
+def arrived(setup: Setup, batches: dict[str, pa.RecordBatch]) -> tuple[dict[str, pa.RecordBatch], int]:
+    """The rows that the setup takes up, and how many it leaves out. Refused messages are prompt: their block is that
+    of their receipt."""
+    if setup.arrival is Arrival.ANY:
+        return batches, 0
+    taken, left = {}, 0
+    for name, batch in batches.items():
+        is_late = np.zeros(batch.num_rows, dtype=bool)
+        if TABLES[name].is_reading:
+            times = (batch[column].cast(pa.int64()).to_numpy() for column in ("received_time", "event_time"))
+            is_late = np.subtract(*times) > LATE_S * US
+        wanted = is_late if setup.arrival is Arrival.LATE else ~is_late
+        part = batch if wanted.all() else batch.filter(pa.array(wanted))
+        left += batch.num_rows - part.num_rows
+        if part.num_rows:
+            taken[name] = part
+    return taken, left
 
 
 def _without_collector(work: Callable[[], T]) -> T:

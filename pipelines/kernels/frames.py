@@ -4,14 +4,12 @@ import polars as pl
 
 from contracts.schemas import Table
 
+_EMPTY: dict[str, pl.DataFrame] = {}
+
 
 def schema_of(table: Table) -> pl.Schema:
     """A table's schema in Polars types."""
-    empty: pl.DataFrame = pl.DataFrame(table.schema.empty_table())
-    return empty.schema
-
-
-_SCHEMAS: dict[str, pl.Schema] = {}
+    return empty(table).schema
 
 
 def conform(frame: pl.DataFrame, table: Table) -> pl.DataFrame:
@@ -19,7 +17,7 @@ def conform(frame: pl.DataFrame, table: Table) -> pl.DataFrame:
 
     Columns that the frame lacks are null, except `is_conflicting`, which uniting decides.
     """
-    schema = _SCHEMAS.get(table.name) or _SCHEMAS.setdefault(table.name, schema_of(table))
+    schema = schema_of(table)
     columns = []
     for name, kind in schema.items():
         if name in frame.columns:
@@ -32,5 +30,8 @@ def conform(frame: pl.DataFrame, table: Table) -> pl.DataFrame:
 
 
 def empty(table: Table) -> pl.DataFrame:
-    """A frame of the table without rows."""
-    return pl.DataFrame(schema=schema_of(table))
+    """A frame of the table without rows; made once, because a tick asks for hundreds."""
+    found = _EMPTY.get(table.name)
+    if found is None:
+        found = _EMPTY[table.name] = pl.DataFrame(table.schema.empty_table())
+    return found

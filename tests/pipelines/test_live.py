@@ -100,6 +100,38 @@ def test_a_segment_removed_while_it_is_read_is_passed_over(tmp_path: Path, lande
     assert_same(tables_of(layout), tables_of(other))
 
 
+def test_what_devices_had_stored_waits_and_is_not_claimed_before(
+    tmp_path: Path, landed: list[Landed], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    random = Random(5)
+    stored = [
+        Landed(row.topic, row.payload, row.received + timedelta(hours=6)) if random.random() < 0.3 else row
+        for row in landed
+    ]
+    want, layout = make_root(tmp_path / "want"), make_root(tmp_path)
+    graph.run(setup_of(want), [(land(want, stored),)])
+    for at in range(0, 400, 100):
+        land(layout, stored[at : at + 100], first=at)
+    monkeypatch.setattr(live, "LATE_ROWS", 1)
+    claimed = []
+    one = live.Live(config_of(tmp_path), Metrics(layout.raw))
+    while one.tick():
+        positions = Positions.load(layout.positions)
+        claimed.append((positions.offsets["a"], positions.covered_us))
+    assert claimed == [(100, 0), (200, 0), (300, 0)]
+    assert Positions.load(layout.positions).offsets == {"a": 400}
+    assert one.covered_us > 0
+    assert_same(tables_of(layout), tables_of(want))
+    # begun anew from a claim in the middle, as after a crash
+    other = make_root(tmp_path / "other")
+    for at in range(0, 400, 100):
+        land(other, stored[at : at + 100], first=at)
+    live.Live(config_of(other.root), Metrics(other.raw)).tick()
+    assert Positions.load(other.positions).offsets == {"a": 100}
+    assert live.run(config_of(other.root), live.StopFlag()) == 0
+    assert_same(tables_of(other), tables_of(want))
+
+
 def test_positions_inside_a_merged_segment(
     tmp_path: Path, landed: list[Landed], batch: dict[str, pl.DataFrame]
 ) -> None:
