@@ -260,10 +260,9 @@ def test_traffic_is_that_of_the_lanes(built: tuple[Path, pl.DataFrame], period_s
             step = scale.steps[bisect_right([step.low for step in scale.steps], speed) - 1]
             assert (row["level_of_service"], row["colour"]) == (step.name, step.colour)
     assert set(found["speed_limit_kmh"]) == {50, 80}
-    if period_s == 900:
-        flows = ask(built[0], "SELECT * FROM flow_minutes")
-        kernel = rollups.flow_windows(conform(flows, FLOW_MINUTES), 900)
-        equal(found, kernel.select(set(found.columns) & set(kernel.columns)), "post_id", "direction", "window_start")
+    flows = conform(ask(built[0], "SELECT * FROM flow_minutes"), FLOW_MINUTES)
+    merged = rollups.flow_windows(flows, period_s)
+    equal(found, merged.select(set(found.columns) & set(merged.columns)), "post_id", "direction", "window_start")
 
 
 @pytest.mark.parametrize("period_s", PERIODS)
