@@ -131,7 +131,7 @@ def main(argv: list[str]) -> int:
     """Run the benchmark; the exit code."""
     top = argparse.ArgumentParser(prog="python -m bench.pipeline", description=__doc__)
     top.add_argument("--minutes", type=int, default=1300, help="of 400 posts beside Polars: 1300 are 10 M readings")
-    top.add_argument("--peer-minutes", type=int, default=65, help="beside element-wise Beam: 65 are 0.5 M readings")
+    top.add_argument("--peer-minutes", type=int, default=130, help="beside element-wise Beam: 130 are 1 M readings")
     top.add_argument("--rounds", type=int, default=3)
     arguments = top.parse_args(argv)
     logging.getLogger("apache_beam").setLevel(logging.ERROR)

@@ -91,17 +91,18 @@ def decode_messages(raw: pa.Table, registry: Registry, tolerance: Tolerance) -> 
     received_us = raw["received_time"].cast(pa.int64()).to_numpy()
     marks = digests(payloads)
     streams = ["", *FRAME_OF]
-    stream_at = np.array([streams.index(place[1]) if place else 0 for place in places], np.int64)[topic_at]
+    stream_of = np.array([streams.index(place[1]) if place else 0 for place in places], np.int64)
     frames: dict[str, list[pl.DataFrame]] = {}
     rejects: dict[int, Row] = {}
     for number, stream in enumerate(streams):
-        at = np.flatnonzero(stream_at == number)
-        if not at.size:
+        own = np.flatnonzero(stream_of == number)
+        if not own.size:
             continue
+        at = np.flatnonzero((stream_of == number)[topic_at])
         batch = Batch(
             stream=stream,
-            posts=[place[0] if place else "" for place in places],
-            post=topic_at[at],
+            posts=[place[0] if (place := places[index]) else "" for index in own.tolist()],
+            post=np.searchsorted(own, topic_at[at]),
             payloads=[payloads[place] for place in at.tolist()],
             received_us=received_us[at],
         )
@@ -215,12 +216,15 @@ def _lanes_judged(batch: Batch, heads: Heads, entries: list[Entry | None]) -> No
     lanes, message = lanes_of([heads.messages[index] for index in usable.tolist()])
     heads.is_reading[usable] = False
     heads.is_reading[usable[message]] = True
-    coded = pa.array([lane.direction for lane in lanes], pa.string()).dictionary_encode()
-    names = coded.dictionary.to_pylist()
-    is_known = np.array([[entry is not None and name in entry.directions for name in names] for entry in entries])
-    if names:
-        is_wrong = ~is_known[batch.post[usable[message]], coded.indices.to_numpy()]
-        heads.is_reading[usable[message[is_wrong]]] = False
+    names = sorted({name for entry in entries if entry is not None for name in entry.directions})
+    number = {name: index for index, name in enumerate(names)}
+    is_known = np.zeros((len(entries), len(names) + 1), np.bool_)  # the last is every other name
+    for index, entry in enumerate(entries):
+        for name in entry.directions if entry is not None else ():
+            is_known[index, number[name]] = True
+    direction = np.array([number.get(lane.direction, len(names)) for lane in lanes], np.int64)
+    is_wrong = ~is_known[batch.post[usable[message]], direction]
+    heads.is_reading[usable[message[is_wrong]]] = False
 
 
 def _readings(batch: Batch, heads: Heads, marks: Ints) -> tuple[pl.DataFrame, list[Any]]:
