@@ -48,6 +48,8 @@ _CONFIG = {
     "heartbeat.interval": "2000",
     "heartbeat.timeout": "10000",
     "web.submit.enable": "false",
+    # what it logs goes to files that roll over, not to the console as well
+    "env.stdout-err.redirect-to-file": "true",
 }
 
 
@@ -72,9 +74,11 @@ class Cluster:
         signal.signal(signal.SIGINT, stop)
         manager = self._start("jobmanager")
         workers = {number: self._start("taskmanager", number) for number in range(self.task_managers)}
-        say("flink", f"JobManager and {self.task_managers} TaskManagers: http://localhost:{self.port}")
-        code = 0
+        code, is_said = 0, False
         while not stopped:
+            if not is_said and self._is_up():
+                say("flink", f"JobManager and {self.task_managers} TaskManagers: http://localhost:{self.port}")
+                is_said = True
             if manager.poll() is not None:
                 say("flink", f"the JobManager ended: its log is in {self.folder / 'log'}", "error")
                 code = 1
@@ -86,6 +90,13 @@ class Cluster:
             time.sleep(0.5)
         _stop([*workers.values(), manager])
         return code
+
+    def _is_up(self) -> bool:
+        try:
+            slots = Jobs("localhost", self.port).ask("/overview")["slots-total"]
+        except SettingError:
+            return False
+        return bool(slots >= self.task_managers)
 
     def _configure(self) -> None:
         with socket.socket() as probe:

@@ -22,6 +22,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from py4j.protocol import Py4JJavaError
 from pyflink.common import Configuration, Types
 from pyflink.datastream import DataStream, KeyedProcessFunction, ProcessFunction, StreamExecutionEnvironment
 from pyflink.datastream.state import ValueStateDescriptor
@@ -31,6 +32,7 @@ from pyflink.util.java_utils import to_jarray
 
 from contracts.layout import Positions, make_folder, read_progress, try_lock, write_progress
 from contracts.segments import recover_abandoned
+from contracts.settings import SettingError
 from contracts.times import US
 from pipelines import disk, durability, housekeeping, stages, waves
 from pipelines.cluster import home
@@ -109,10 +111,8 @@ class Tail(KeyedProcessFunction):
             yield Chunk(wave=wave, index=index, segments=group)
 
     def _first(self, emitted: dict[str, int] | None) -> dict[str, int]:
-        """Where to begin: never beyond what is claimed, since what was under way is gone; and the last minutes are
-        read again, as after every start."""
-        claimed = self._positions.offsets
-        begin = {name: min(offset, (emitted or claimed).get(name, offset)) for name, offset in claimed.items()}
+        """Where to begin; the last minutes are read again, as after every start."""
+        begin = waves.begin(self._positions.offsets, emitted or {})
         return rewound(self.layout.raw, begin, self._positions.covered_us / US - REREAD_S)
 
 
@@ -187,11 +187,15 @@ class Claim(ProcessFunction):
         self._messages = 0
         self._tidy_at = time.monotonic() + TIDY_S
 
-    def process_element(self, value: Done, ctx: Any) -> Iterator[int]:
+    def process_element(self, value: Done, ctx: Any) -> Iterator[None]:
         wave = value.wave
         self._done[wave.number].add((value.table, value.shard))
-        if len(self._done[wave.number]) < len(waves.AGGREGATED) * self.job.workers:
-            return
+        if len(self._done[wave.number]) == len(waves.AGGREGATED) * self.job.workers:
+            self._through(wave)
+        # nothing comes after it
+        return iter(())
+
+    def _through(self, wave: Wave) -> None:
         del self._done[wave.number]
         self._claim(wave)
         self._messages += wave.messages
@@ -202,7 +206,6 @@ class Claim(ProcessFunction):
             "time_us": time.time_ns() // 1000,
         }
         write_progress(self.job.setup.layout.progress("pipelines"), figures)
-        yield wave.messages
 
     def _claim(self, wave: Wave) -> None:
         root = self.job.setup.root
@@ -281,7 +284,7 @@ def build(env: StreamExecutionEnvironment, job: Job) -> None:
     decoded = _step(_dealt(tail, lambda chunk: chunk.index).process(Decode(job)), "decode", job.workers)
     united = _step(_dealt(decoded, waves.worker_of).process(Unite(job)), "unite", job.workers)
     done = _step(_dealt(united, waves.worker_of).process(Aggregate(job)), "aggregate", job.workers)
-    _step(done.process(Claim(job), Types.LONG()), "claim", 1).print().uid("claimed").set_parallelism(1)
+    _step(done.process(Claim(job)), "claim", 1)
 
 
 def _step(stream: DataStream, name: str, workers: int) -> DataStream:
@@ -294,7 +297,10 @@ def _dealt(stream: DataStream, number: Any) -> DataStream:
 
 
 def submit(job: Job, host: str, port: int, resume: Path | None) -> str:
-    """Hand the job and the code that it runs to a cluster; the job's id. `resume` is a retained checkpoint."""
+    """Hand the job and the code that it runs to a cluster; the job's id. `resume` is a retained checkpoint.
+
+    Raises SettingError when the cluster refuses it.
+    """
     settings = {
         "execution.checkpointing.interval": f"{job.checkpoint_s} s",
         "execution.checkpointing.dir": job.checkpoints.as_uri(),
@@ -325,4 +331,15 @@ def submit(job: Job, host: str, port: int, resume: Path | None) -> str:
             source = Path(__file__).parents[1] / package
             shutil.copytree(source, Path(folder) / package, ignore=shutil.ignore_patterns("__pycache__"))
         env.add_python_file(folder)
-        return str(env.execute_async("lamplight").get_job_id())
+        try:
+            return str(env.execute_async("lamplight").get_job_id())
+        except Py4JJavaError as error:
+            hint = "; --fresh leaves a checkpoint alone that is torn or of another version" if resume else ""
+            raise SettingError(f"the cluster refused the job ({_root(error.java_exception)}){hint}") from error
+
+
+def _root(error: Any) -> str:
+    """The first line of what began a chain of Java exceptions."""
+    while error.getCause() is not None:
+        error = error.getCause()
+    return str(error.toString()).partition("\n")[0]

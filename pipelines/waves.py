@@ -78,6 +78,12 @@ class Done:
     shard: int
 
 
+def begin(claimed: Mapping[str, int], emitted: Mapping[str, int]) -> dict[str, int]:
+    """Positions to begin at behind a checkpoint that knows how far the tail had come. Never beyond what is claimed:
+    what was under way between the two is gone, and a power cut may have taken back what a checkpoint saw done."""
+    return {name: min(offset, emitted.get(name, offset)) for name, offset in claimed.items()}
+
+
 def shard_of(table: str, block: int, shards: int) -> int:
     """The shard of a table that a block lies in: hours take turns."""
     return block // (LONG_SHARD_MINUTES if table == MINUTES.name else SHARD_MINUTES) % shards

@@ -176,6 +176,11 @@ def test_two_task_managers_killed_and_resumed_make_the_tables_of_one_batch(tmp_p
         until(lambda: claimed(layout) == len(rows), "all is in the tables")
         stopped = verb("stop", "--data", str(layout.root), "--port", str(again.port))
         assert stopped.returncode == 0, stopped.stderr
+        for checkpoint in layout.root.glob("flink/checkpoints/*/chk-*/_metadata"):
+            checkpoint.write_bytes(checkpoint.read_bytes()[:100])
+        torn = verb("run", "--data", str(layout.root), "--port", str(again.port))
+        assert torn.returncode == 2
+        assert "--fresh" in torn.stderr.splitlines()[-1]
         again.stop()
     except BaseException:
         again.kill()

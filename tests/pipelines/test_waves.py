@@ -63,3 +63,10 @@ def test_tables_of_one_hour_lie_side_by_side() -> None:
     assert len({waves.worker_of(part) % 2 for part in heavy}) == 2
     landed = [waves.Rows(wave=WAVE, table=name, shard=1, content=None) for name in ("observations", "lane_flows")]
     assert len({waves.worker_of(part) % 2 for part in landed}) == 2
+
+
+def test_a_checkpoint_is_never_believed_beyond_the_claim() -> None:
+    claimed = {"a": 40, "b": 7}
+    assert waves.begin(claimed, {}) == claimed
+    assert waves.begin(claimed, {"a": 90, "b": 9, "c": 5}) == claimed  # c: nothing of it is claimed, so from its start
+    assert waves.begin(claimed, {"a": 10}) == {"a": 10, "b": 7}  # an old one only reads more again
