@@ -48,7 +48,7 @@ def _lane_flows(origin: pl.DataFrame, messages: Sequence[Traffic]) -> pl.DataFra
     # a lane's own fields stand in the order of its payload
     columns = _columns(Lane.__struct_fields__, map(msgspec.structs.astuple, lanes))
     classes = columns.pop("class_counts")
-    if any(found is not None for found in classes):
+    if classes.count(None) < len(classes):
         none = (None,) * len(VEHICLE_CLASSES)
         counts = (none if found is None else msgspec.structs.astuple(found) for found in classes)
         columns |= _columns([f"{name}_count" for name in VEHICLE_CLASSES], counts)

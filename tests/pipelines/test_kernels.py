@@ -6,7 +6,9 @@ from datetime import datetime, timedelta
 from random import Random
 from typing import Any
 
+import msgspec
 import polars as pl
+import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -14,6 +16,7 @@ from polars.testing import assert_frame_equal
 
 from contracts import payloads
 from contracts.payloads import Reason
+from contracts.registry import Registry, RegistryFile
 from contracts.schemas import (
     FLOW_MINUTES,
     LANE_FLOWS,
@@ -29,7 +32,7 @@ from pipelines.kernels.minutes import RELEASE_CLAMP_COUNT, flow_minutes, minutes
 from pipelines.kernels.rollups import flow_windows, windows
 from pipelines.kernels.rows import Frames
 from pipelines.kernels.unite import unite
-from tests.pipelines.raw_log import BOOT, START, Landed, messages, raw_batch, registry
+from tests.pipelines.raw_log import BOOT, START, Landed, messages, raw_batch, registry, registry_file
 
 HEAD = {"schema_version": 1, "boot_id": BOOT, "seq": 0, "first_seq": 0, "time": START}
 
@@ -184,6 +187,24 @@ def test_the_short_way_to_a_reading_decides_as_the_long_one(monkeypatch: pytest.
     monkeypatch.setattr(decode, "short_way", refuses_all(decode.short_way))
     long = decoded(landed)
     assert set(short) == set(long) == {name for name, table in TABLES.items() if table.is_reading} | {"quarantine"}
+    for name, frame in long.items():
+        assert_frame_equal(short[name], frame)
+
+
+def test_the_short_way_decides_as_the_long_one_where_the_registry_changes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A post that is moved in the middle of a batch, and loses a direction and a sensor on the way."""
+    middle, first = START + timedelta(minutes=3), registry_file().lampposts[0]
+    moved = msgspec.structs.replace(
+        first, valid_from=middle, directions=first.directions[:1], sensors=first.sensors[1:], area="TS"
+    )
+    entries = (msgspec.structs.replace(first, valid_to=middle), moved, *registry_file().lampposts[1:])
+    changing = Registry(RegistryFile(version=2, lampposts=entries))
+    raw = pa.Table.from_batches([raw_batch(messages(19, minutes=6))])
+    short = decode_messages(raw, changing, Tolerance())
+    monkeypatch.setattr(decode, "short_way", refuses_all(decode.short_way))
+    long = decode_messages(raw, changing, Tolerance())
+    assert set(short["quarantine"]["reason"]) == {"unknown_direction", "unknown_sensor"}
+    assert short["lane_flows"].filter(pl.col("post_id") == first.post_id).height == 24
     for name, frame in long.items():
         assert_frame_equal(short[name], frame)
 
