@@ -5,7 +5,7 @@ SECONDS_ARG := $(if $(SECONDS),--seconds $(SECONDS),)
 
 .DEFAULT_GOAL := build
 
-.PHONY: help build demo test check format lock torture fuzz bench bench-ingest bench-pipeline bench-freshness bench-flink flink-env flink-cluster docs clean
+.PHONY: help build demo test check format lock torture fuzz bench bench-ingest bench-pipeline bench-freshness bench-flink flink-env flink-cluster docs prism clean
 
 help: ## list what make can do
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
@@ -71,6 +71,11 @@ flink-cluster: flink-env ## a Flink cluster on this machine: JobManager and two 
 
 docs: build ## make docs/data_dictionary.md anew from the contracts
 	$(BIN)/python -m contracts > docs/data_dictionary.md
+
+BEAM := $(shell sed -n 's/^apache-beam==\([0-9.]*\).*/\1/p' requirements.lock)
+
+prism: ## Beam's local portable runner for `pipelines stream`, built with Go where there is none (90 s)
+	@gobin=$$(go env GOBIN) && [ -x "$${gobin:-$$(go env GOPATH)/bin}/prism" ] || go install github.com/apache/beam/sdks/v2/go/cmd/prism@v$(BEAM)
 
 clean: ## remove the environment and the data
 	rm -rf .venv .venv-flink var .mypy_cache .pytest_cache .ruff_cache .hypothesis

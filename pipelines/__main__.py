@@ -1,5 +1,6 @@
-"""`python -m pipelines run`: clean, aggregate and release what has landed; `backfill`: a span of it, in several
-processes; `replay-quarantine` and `rebuild`: judge again what was judged before; `explain`: print the graph."""
+"""`python -m pipelines run`: clean, aggregate and release what has landed; `stream`: the same as an unbounded Beam
+job; `backfill`: a span of it, in several processes; `replay-quarantine` and `rebuild`: judge again what was judged
+before; `explain`: print the graph."""
 
 import os
 import signal
@@ -14,7 +15,7 @@ from pipelines.processes import cores, quiet_beam
 def main(argv: list[str]) -> int:
     """Run one verb; the exit code."""
     quiet_beam()
-    from pipelines import again, explain, live
+    from pipelines import again, explain, live, stream, supervision
     from pipelines.backfill import backfill
     from pipelines.config import from_environment, parser
     from pipelines.stages import Setup, registry
@@ -24,6 +25,9 @@ def main(argv: list[str]) -> int:
         print(explain.graph_text(Setup(root=Path(), registry=Path())))
         return 0
     config = from_environment(os.environ, arguments)
+    engine = None
+    if arguments.verb == "stream":
+        engine = supervision.engine(os.environ, argv, arguments.runner, arguments.prism, arguments.environment)
     settings.writable_folder(config.layout.lake)
     registry(config.registry)
     with _lake(config.layout) as lock:
@@ -41,7 +45,7 @@ def main(argv: list[str]) -> int:
             if processes is not None and processes < 1:
                 raise settings.SettingError(f"--processes {processes} is not usable: 1 or more")
             return backfill(config.setup, since, until, processes or cores(), lock, stop)
-        return live.run(config, stop)
+        return live.run(config, stop) if engine is None else stream.run(config, engine, lock, stop)
 
 
 def _lake(layout: Layout) -> IO[Any]:

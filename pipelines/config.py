@@ -20,8 +20,9 @@ HEALTH = "LAMPLIGHT_PIPELINES_HEALTH"
 @dataclass(frozen=True, kw_only=True)
 class Config:
     """`tick_s` is the pause between looks for new segments, `window_s` the period of the exact open products,
-    `is_releasing` says whether open data is made at all, `health` where /metrics and /health are served,
-    `disk_grace_s` how long the disk may refuse before the loop gives up."""
+    `is_releasing` says whether open data is made at all, `is_streaming` whether a runner's workers write the tables,
+    `health` where /metrics and /health are served, `disk_grace_s` how long the disk may refuse before the loop gives
+    up."""
 
     root: Path
     registry: Path
@@ -30,18 +31,19 @@ class Config:
     tolerance: Tolerance
     is_once: bool
     is_releasing: bool
+    is_streaming: bool = False
     health: tuple[str, int] | None = None
     disk_grace_s: float = 300.0
 
     @property
     def setup(self) -> Setup:
-        # whoever was configured here holds the lake's lock
+        # whoever was configured here holds the lake's lock; the workers of a streaming job write beside each other
         return Setup(
             root=self.root,
             registry=self.registry,
             tolerance=self.tolerance,
             window_s=self.window_s,
-            is_sole_owner=True,
+            is_sole_owner=not self.is_streaming,
         )
 
     @property
@@ -54,9 +56,24 @@ def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(prog="python -m pipelines", description="Clean, aggregate and release.")
     verbs = top.add_subparsers(dest="verb", required=True)
     run = verbs.add_parser("run", help="pick up new segments about every second, until stopped")
-    run.add_argument("--once", action="store_true", help="drain what has landed and exit")
-    run.add_argument("--no-release", action="store_true", help="make no open data")
-    run.add_argument("--health", metavar="ADDRESS", help=f"PORT or HOST:PORT of /metrics and /health ({HEALTH})")
+    stream = verbs.add_parser(
+        "stream",
+        help="the same as an unbounded Beam job on a portable runner, supervised, until stopped",
+        epilog="Further options of Beam follow after --.",
+    )
+    stream.add_argument("--runner", default="PrismRunner", help="PrismRunner (default), FlinkRunner, PortableRunner")
+    stream.add_argument("--prism", type=Path, metavar="PATH", help="the Prism binary (LAMPLIGHT_PRISM)")
+    stream.add_argument(
+        "--environment",
+        choices=("LOOPBACK", "EXTERNAL"),
+        default="LOOPBACK",
+        help="workers are threads of the driver (default) or processes of a pool that is started",
+    )
+    stream.add_argument("beam", nargs="*", metavar="-- OPTION", help="options of Beam")
+    for verb in (run, stream):
+        verb.add_argument("--once", action="store_true", help="drain what has landed and exit")
+        verb.add_argument("--no-release", action="store_true", help="make no open data")
+        verb.add_argument("--health", metavar="ADDRESS", help=f"PORT or HOST:PORT of /metrics and /health ({HEALTH})")
     replay = verbs.add_parser("replay-quarantine", help="judge quarantined messages again; those that pass leave")
     reasons = [reason.value for reason in Reason]
     which = replay.add_mutually_exclusive_group(required=True)
@@ -73,7 +90,7 @@ def parser() -> argparse.ArgumentParser:
     fill.add_argument("--to", dest="until", type=_moment, metavar="TIME", help="received before then; none: to the end")
     fill.add_argument("--processes", type=int, metavar="N", help="so many (default: as there are cores)")
     verbs.add_parser("explain", help="print the graph: its steps, what flows between, which tables each replaces")
-    for verb in (run, replay, rebuild, fill):
+    for verb in (run, stream, replay, rebuild, fill):
         verb.add_argument("--data", type=Path, help="data root (LAMPLIGHT_DATA)")
     return top
 
@@ -107,6 +124,7 @@ def from_environment(environ: Mapping[str, str], arguments: argparse.Namespace) 
         tolerance=Tolerance(retention_s=int(days * 86_400), future_s=int(future_s)),
         is_once=getattr(arguments, "once", False),
         is_releasing=not getattr(arguments, "no_release", False),
+        is_streaming=arguments.verb == "stream",
         health=settings.read({**environ, **given}, HEALTH, None, parse_address),
         disk_grace_s=settings.read(environ, "LAMPLIGHT_DISK_GRACE_S", 300.0, settings.positive),
     )

@@ -14,6 +14,7 @@ from functools import lru_cache
 import apache_beam as beam
 import pyarrow as pa
 from apache_beam.metrics import Metrics, MetricsFilter
+from apache_beam.metrics.metric import MetricResults
 from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.portability.api import beam_runner_api_pb2
 from apache_beam.runners.portability.fn_api_runner.fn_runner import FnApiRunner
@@ -215,6 +216,11 @@ def run(setup: Setup, chunks: list[Chunk]) -> dict[str, int]:
     # always this runner by name: DirectRunner would try to download another at run time
     result = FnApiRunner().run_via_runner_api(_bounded(setup), PipelineOptions())
     result.wait_until_finish()
-    met = result.metrics().query(MetricsFilter().with_namespace(NAMESPACE))
-    found = {counter.key.metric.name: counter.committed for counter in met["counters"]}
-    return found | {one.key.metric.name: one.committed.max for one in met["distributions"]}
+    return met(result.metrics())
+
+
+def met(metrics: MetricResults) -> dict[str, int]:
+    """What a job has met so far, by the names of `counts`."""
+    found = metrics.query(MetricsFilter().with_namespace(NAMESPACE))
+    counters = {one.key.metric.name: one.result for one in found["counters"]}
+    return counters | {one.key.metric.name: one.result.max for one in found["distributions"]}

@@ -25,11 +25,11 @@ from pipelines import counts, files
 
 
 class _Handles(threading.local):
-    """Handles by path, of one thread: a handle that another thread brings up to date between our reading and our
-    writing would hide a third writer's commit."""
+    """Handles by path, of one thread, each with the version at which it was opened: a handle that another thread brings
+    up to date between our reading and our writing would hide a third writer's commit."""
 
     def __init__(self) -> None:
-        self.by_path: dict[Path, DeltaTable] = {}
+        self.by_path: dict[Path, tuple[DeltaTable, int]] = {}
         self.forgotten = 0
 
 
@@ -85,15 +85,16 @@ def open_table(root: Path, name: str) -> DeltaTable:
     if _HANDLES.forgotten != _forgotten:
         _HANDLES.by_path.clear()
         _HANDLES.forgotten = _forgotten
-    handle = _HANDLES.by_path.get(path)
-    if handle is None:
-        try:
-            handle = DeltaTable(str(path))
-        except TableNotFoundError:
-            handle = _create(path, TABLES[name])
-        _HANDLES.by_path[path] = handle
-    else:
+    if path in _HANDLES.by_path:
+        handle, opened = _HANDLES.by_path[path]
         handle.update_incremental()
+        if handle.version() - opened < CHECKPOINT_EVERY:
+            return handle
+    try:
+        handle = DeltaTable(str(path))
+    except TableNotFoundError:
+        handle = _create(path, TABLES[name])
+    _HANDLES.by_path[path] = handle, handle.version()
     return handle
 
 
@@ -124,11 +125,10 @@ def forget() -> None:
 
 def checkpoint(root: Path, before: dict[str, int], after: dict[str, int]) -> None:
     """Write a checkpoint of each table that has passed a multiple of CHECKPOINT_EVERY between two vectors of
-    versions, and go on with a new handle, which reads few log entries."""
+    versions, so that a new handle reads few log entries."""
     for name, version in after.items():
         if version // CHECKPOINT_EVERY > max(0, before.get(name, 0)) // CHECKPOINT_EVERY:
             open_table(root, name).create_checkpoint()
-            _HANDLES.by_path.pop(Layout(root).table(name), None)
 
 
 def versions(root: Path) -> dict[str, int]:

@@ -2,6 +2,7 @@
 
 import time
 from collections import deque
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from statistics import median
@@ -64,9 +65,7 @@ class Live:
     def tick(self) -> bool:
         """Take up what has landed; True when more is waiting."""
         began = time.monotonic()
-        if began >= self._recover_at:
-            recover_abandoned(self.layout.raw)
-            self._recover_at = began + RECOVER_S
+        self._recover()
         listed_us = time.time_ns() // 1000
         self._seals = seals(self.layout.raw, self.offsets)
         segments, is_all = new_segments(self.layout.raw, self.offsets)
@@ -89,15 +88,25 @@ class Live:
                 self._claim(self.covered_us)
             self._take_late()
         self.covered_us = listed_us if is_all and not self._late else self.covered_us
-        if segments or again or had_late or not self._is_claimed:
+        self._finish(began, len(segments), bool(segments or again or had_late))
+        return not is_all or bool(again) or bool(self._late)
+
+    def _recover(self) -> None:
+        """Seal what a killed ingest left open, when due."""
+        if time.monotonic() >= self._recover_at:
+            recover_abandoned(self.layout.raw)
+            self._recover_at = time.monotonic() + RECOVER_S
+
+    def _finish(self, began: float, segments: int, is_further: bool) -> None:
+        """Store the positions when the tables went further, release what is due, say how it went."""
+        if is_further or not self._is_claimed:
             self._claim(self.covered_us)
         if self.door is not None:
             self.door.open(self.covered_us)
         self.ticks.append(time.monotonic() - began)
         released = self.door.released_windows if self.door else 0
         self.metrics.ticked(self.ticks[-1], self.covered_us, self.positions.offsets, released)
-        self._say(len(segments))
-        return not is_all or bool(again) or bool(self._late)
+        self._say(segments)
 
     def _run_graph(self, arrival: Arrival, segments: list[Segment]) -> dict[str, int] | None:
         """What a run of the graph has met; None when a segment is gone: list them again."""
@@ -135,6 +144,13 @@ class Live:
         return len(found) != len(self._seals) or any(
             mark is not None and mark != before for mark, before in zip(found, self._seals, strict=True)
         )
+
+    def wait(self, began: float, is_stopped: Callable[[], bool]) -> None:
+        """Wait, after a tick that began at a moment, until the next one is due."""
+        _sleep(began + self.config.tick_s, is_stopped)
+        idle_until = max(began + IDLE_TICK_S, time.monotonic())
+        while not is_stopped() and time.monotonic() < idle_until and not self.has_sealed():
+            _sleep(time.monotonic() + LOOK_S, is_stopped)
 
     def chores(self) -> None:
         """Compaction and vacuum, when due."""
@@ -192,50 +208,53 @@ def _is_readable(raw: Path, segment: Segment) -> bool:
     return True
 
 
-def run(config: Config, is_stopped: "StopFlag") -> int:
+def run(config: Config, is_stopped: "StopFlag", make: Callable[[Config, Metrics], Live] = Live) -> int:
     """Tick until stopped, or until all is drained with `--once`; the exit code."""
     metrics = Metrics(config.layout.raw)
     health = Health(config.health, metrics.registry, metrics.check, HEALTH) if config.health else None
     try:
-        return _run(config, metrics, is_stopped)
+        return _run(config, metrics, is_stopped, make)
     finally:
         if health is not None:
             health.close()
 
 
-def _run(config: Config, metrics: Metrics, is_stopped: "StopFlag") -> int:
+def _run(
+    config: Config, metrics: Metrics, is_stopped: "StopFlag", make: Callable[[Config, Metrics], Live] = Live
+) -> int:
     patience = disk.Patience(config.disk_grace_s)
     live: Live | None = None
-    while not is_stopped():
-        began = time.monotonic()
-        try:
-            live = live or Live(config, metrics)
-            is_more = live.tick()
-            patience.went_on()
-            if config.is_once and not is_more:
-                say("pipelines", f"{live.messages} messages cleaned or quarantined", messages=live.messages)
-                break
-            live.chores()
-        except Exception as error:
-            words = disk.refusal(error)
-            # at the very start a wrong setting is what a person must change
-            if words is None or (isinstance(error, SettingError) and patience.since is None and live is None):
-                raise
-            metrics.disk_failures.inc()
-            pause_s = patience.refused(words)
-            if patience.is_over:
-                say("pipelines", f"the disk has refused for {config.disk_grace_s:g} s: giving up", "error")
-                return 1
-            if live is not None:
-                live.close()
-            live = None
-            _sleep(time.monotonic() + pause_s, is_stopped)
-            continue
-        if not is_more:
-            _sleep(began + config.tick_s, is_stopped)
-            idle_until = max(began + IDLE_TICK_S, time.monotonic())
-            while time.monotonic() < idle_until and not live.has_sealed():
-                _sleep(time.monotonic() + LOOK_S, is_stopped)
+    try:
+        while not is_stopped():
+            began = time.monotonic()
+            try:
+                live = live or make(config, metrics)
+                is_more = live.tick()
+                patience.went_on()
+                if config.is_once and not is_more:
+                    say("pipelines", f"{live.messages} messages cleaned or quarantined", messages=live.messages)
+                    break
+                live.chores()
+            except Exception as error:
+                words = disk.refusal(error)
+                # at the very start a wrong setting is what a person must change
+                if words is None or (isinstance(error, SettingError) and patience.since is None and live is None):
+                    raise
+                metrics.disk_failures.inc()
+                pause_s = patience.refused(words)
+                if patience.is_over:
+                    say("pipelines", f"the disk has refused for {config.disk_grace_s:g} s: giving up", "error")
+                    return 1
+                if live is not None:
+                    live.close()
+                live = None
+                _sleep(time.monotonic() + pause_s, is_stopped)
+                continue
+            if not is_more:
+                live.wait(began, is_stopped)
+    finally:
+        if live is not None:
+            live.close()
     return 0
 
 
@@ -252,6 +271,6 @@ class StopFlag:
         self.is_set = True
 
 
-def _sleep(until: float, is_stopped: StopFlag) -> None:
+def _sleep(until: float, is_stopped: Callable[[], bool]) -> None:
     while not is_stopped() and (left := until - time.monotonic()) > 0:
         time.sleep(min(left, 0.1))
