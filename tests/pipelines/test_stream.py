@@ -79,7 +79,7 @@ class Streaming:
         """Every process below this one, that lives or ever was seen to."""
         for one in psutil.Process(self.process.pid).children(recursive=True):
             self.seen.setdefault(one.pid, one)
-        return [one for one in self.seen.values() if one.is_running() and one.status() != psutil.STATUS_ZOMBIE]
+        return [one for one in self.seen.values() if is_alive(one)]
 
     def named(self, *words: str) -> psutil.Process:
         """The one process whose command line holds these words, once it is there."""
@@ -111,7 +111,14 @@ class Streaming:
         assert self.all_gone()
 
     def all_gone(self) -> bool:
-        return not [one for one in self.seen.values() if one.is_running() and one.status() != psutil.STATUS_ZOMBIE]
+        return not any(map(is_alive, self.seen.values()))
+
+
+def is_alive(process: psutil.Process) -> bool:
+    try:
+        return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
 
 
 def command_of(process: psutil.Process) -> list[str]:
