@@ -234,7 +234,7 @@ def replace_blocks(
             fresh = DeltaTable(str(Layout(root).table(table.name)))
             if fresh.version() == pinned:
                 raise
-            _HANDLES.by_path[Layout(root).table(table.name)] = fresh
+            _HANDLES.by_path[Layout(root).table(table.name)] = fresh, fresh.version()
             _COUNTS.found[counts.CONFLICTS + table.name] += 1
             continue
         _COUNTS.found[counts.REPLACED_BLOCKS + table.name] += len(changed)

@@ -88,5 +88,6 @@ class Stream(Live):
 
 
 def run(config: Config, engine: Engine, lock: IO[Any], is_stopped: StopFlag) -> int:
-    """Supervise a job under the lake's lock until stopped, or until all that has landed is in the tables with `--once`; the exit code."""
+    """Supervise a job, under the lake's lock, until stopped, or until all that has landed is in the tables with
+    `--once`; the exit code."""
     return live.run(config, is_stopped, partial(Stream, engine, lock))
