@@ -68,7 +68,7 @@ class Stream(Live):
     def _read_again(self) -> bool:
         """A part of the last minutes before the start, in this process: any worker may own any block."""
         again = old_segments(self.layout.raw, self._again, self._again_until)
-        if again and (met := self._run_graph(Arrival.ALL, again)) is not None:
+        if again and (met := self._run_graph(Arrival.ANY, again)) is not None:
             self.metrics.met(met)
             self._again = passed(self._again, again)
         return bool(again)
