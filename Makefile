@@ -52,6 +52,7 @@ bench-ingest: build ## durable ingest beside a subscriber that does nothing and 
 bench-pipeline: build ## the Beam graph beside plain Polars and element-wise Beam; backfill in two processes; memory
 	@$(BIN)/python -m bench.pipeline
 	@$(BIN)/python -m bench.backfill
+	@$(BIN)/python -m bench.tick
 
 bench-freshness: build ## publish to catalogue, window close to open feed
 	@$(BIN)/python -m bench.freshness

@@ -19,9 +19,8 @@ HEALTH = "LAMPLIGHT_PIPELINES_HEALTH"
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """`tick_s` is the pause between looks for new segments, `window_s` the period of the exact open products,
-    `is_releasing` says whether open data is made at all, `is_streaming` whether a runner's workers write the tables,
-    `health` where /metrics and /health are served, `disk_grace_s` how long the disk may refuse before the loop gives
+    """`tick_s` is the least time between the starts of two ticks, `window_s` the period of the exact open products,
+    `is_releasing` says whether open data is made at all, `health` where /metrics and /health are served, `disk_grace_s` how long the disk may refuse before the loop gives
     up."""
 
     root: Path
@@ -31,20 +30,12 @@ class Config:
     tolerance: Tolerance
     is_once: bool
     is_releasing: bool
-    is_streaming: bool = False
     health: tuple[str, int] | None = None
     disk_grace_s: float = 300.0
 
     @property
     def setup(self) -> Setup:
-        # whoever was configured here holds the lake's lock; the workers of a streaming job write beside each other
-        return Setup(
-            root=self.root,
-            registry=self.registry,
-            tolerance=self.tolerance,
-            window_s=self.window_s,
-            is_sole_owner=not self.is_streaming,
-        )
+        return Setup(root=self.root, registry=self.registry, tolerance=self.tolerance, window_s=self.window_s)
 
     @property
     def layout(self) -> Layout:
@@ -55,7 +46,7 @@ def parser() -> argparse.ArgumentParser:
     """The command line of `python -m pipelines`."""
     top = argparse.ArgumentParser(prog="python -m pipelines", description="Clean, aggregate and release.")
     verbs = top.add_subparsers(dest="verb", required=True)
-    run = verbs.add_parser("run", help="pick up new segments about every second, until stopped")
+    run = verbs.add_parser("run", help="take up each segment when it is sealed, until stopped")
     stream = verbs.add_parser(
         "stream",
         help="the same as an unbounded Beam job on a portable runner, supervised, until stopped",
@@ -124,7 +115,6 @@ def from_environment(environ: Mapping[str, str], arguments: argparse.Namespace) 
         tolerance=Tolerance(retention_s=int(days * 86_400), future_s=int(future_s)),
         is_once=getattr(arguments, "once", False),
         is_releasing=not getattr(arguments, "no_release", False),
-        is_streaming=arguments.verb == "stream",
         health=settings.read({**environ, **given}, HEALTH, None, parse_address),
         disk_grace_s=settings.read(environ, "LAMPLIGHT_DISK_GRACE_S", 300.0, settings.positive),
     )

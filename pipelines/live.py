@@ -111,7 +111,9 @@ class Live:
     def _run_graph(self, arrival: Arrival, segments: list[Segment]) -> dict[str, int] | None:
         """What a run of the graph has met; None when a segment is gone: list them again."""
         try:
-            return graph.run(replace(self.config.setup, arrival=arrival), chunks(segments))
+            # the lake's lock is held by this process, and one thread of it writes
+            setup = replace(self.config.setup, is_sole_owner=True, arrival=arrival)
+            return graph.run(setup, chunks(segments))
         except Exception as error:
             if not _is_gone(error) or all(one.path(self.layout.raw).exists() for one in segments):
                 raise
