@@ -20,8 +20,8 @@ HEALTH = "LAMPLIGHT_PIPELINES_HEALTH"
 @dataclass(frozen=True, kw_only=True)
 class Config:
     """`tick_s` is the least time between the starts of two ticks, `window_s` the period of the exact open products,
-    `is_releasing` says whether open data is made at all, `health` where /metrics and /health are served, `disk_grace_s` how long the disk may refuse before the loop gives
-    up."""
+    `is_releasing` says whether open data is made at all, `health` where /metrics and /health are served,
+    `disk_grace_s` how long the disk may refuse before the loop gives up."""
 
     root: Path
     registry: Path
