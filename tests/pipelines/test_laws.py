@@ -27,6 +27,7 @@ from contracts.schemas import (
     TABLES,
     Table,
 )
+from pipelines import __main__ as command
 from pipelines import lake, stages
 from pipelines.kernels import context as context_kernel
 from pipelines.kernels.decode import Tolerance, decode_messages
@@ -38,9 +39,10 @@ from pipelines.kernels.unite import extra_copies, message_key, unite
 from pipelines.lake import blocks_of
 from pipelines.stages import Setup
 from tests.pipelines import laws
-from tests.pipelines.laws import ENGINES, Plan, carry_out, difference, in_one_go
+from tests.pipelines.laws import ENGINES, Plan, arrivals, carry_out, difference, in_one_go
 from tests.pipelines.raw_log import Landed, make_root, raw_batch, registry_file
 from tests.pipelines.rich_log import CITY, rich
+from tests.pipelines.test_lake import tables
 
 Tables = dict[str, pl.DataFrame]
 LOG = rich(1)
@@ -64,7 +66,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Tables:
 
 # without shrinking: a plan that breaks the law is said as it is, and shorter ones take a minute to look for
 @settings(
-    max_examples=6,
+    max_examples=10,
     deadline=None,
     derandomize=True,
     phases=[Phase.explicit, Phase.generate],
@@ -81,6 +83,15 @@ def test_every_engine_is_killed_and_heals(whole: Tables, tmp_path: Path, engine:
     crashes = ((0, 3), (1, 7), (2, 1))
     plan = Plan(order=3, copies=0.05, segments=5, ticks=3, crashes=crashes, engine=engine)
     assert difference(whole, carry_out(tmp_path, LOG, plan)) is None
+
+
+def test_a_backfill_in_two_processes_gives_the_same_tables(whole: Tables, tmp_path: Path) -> None:
+    layout = make_root(tmp_path, CITY)
+    plan = Plan(order=5, copies=0.05, segments=9, ticks=1, crashes=(), engine="plain")
+    assert list(arrivals(layout, LOG, plan))
+    assert command.main(["backfill", "--processes", "2", "--data", str(tmp_path)]) == 0
+    lake.forget()
+    assert difference(whole, tables(tmp_path)) is None
 
 
 def test_another_message_gives_other_tables(whole: Tables, tmp_path: Path) -> None:
