@@ -20,8 +20,9 @@ HEALTH = "LAMPLIGHT_PIPELINES_HEALTH"
 @dataclass(frozen=True, kw_only=True)
 class Config:
     """`tick_s` is the least time between the starts of two ticks, `window_s` the period of the exact open products,
-    `is_releasing` says whether open data is made at all, `health` where /metrics and /health are served,
-    `disk_grace_s` how long the disk may refuse before the loop gives up."""
+    `is_releasing` says whether open data is made at all, `health` where /metrics and /health are served, `disk_grace_s`
+    how long the disk may refuse before the loop gives up, `final_grace_s` how long after its end a window waits for
+    posts that are behind."""
 
     root: Path
     registry: Path
@@ -32,6 +33,7 @@ class Config:
     is_releasing: bool
     health: tuple[str, int] | None = None
     disk_grace_s: float = 300.0
+    final_grace_s: float = 3600.0
 
     @property
     def setup(self) -> Setup:
@@ -117,4 +119,5 @@ def from_environment(environ: Mapping[str, str], arguments: argparse.Namespace) 
         is_releasing=not getattr(arguments, "no_release", False),
         health=settings.read({**environ, **given}, HEALTH, None, parse_address),
         disk_grace_s=settings.read(environ, "LAMPLIGHT_DISK_GRACE_S", 300.0, settings.positive),
+        final_grace_s=settings.read(environ, "LAMPLIGHT_FINAL_GRACE_S", 3600.0, settings.positive),
     )

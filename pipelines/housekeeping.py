@@ -8,7 +8,7 @@ import polars as pl
 from deltalake import write_deltalake
 from deltalake.exceptions import CommitFailedError
 
-from contracts.schemas import TABLES, Table
+from contracts.schemas import ANNOUNCEMENTS, TABLES, Table
 from contracts.times import US, from_us
 from pipelines.lake import HOOKS, commit_properties, file_bounds, open_table
 
@@ -24,6 +24,8 @@ def compact(root: Path, table: Table, now_us: int) -> int:
     Rows are untouched; a writer that wins a block meanwhile makes this attempt void, and the next one finds the span
     again.
     """
+    if table is ANNOUNCEMENTS:
+        return _join(root, table)
     done = 0
     for length_s, age_s in SPANS_S:
         length_us = length_s * US
@@ -36,6 +38,18 @@ def compact(root: Path, table: Table, now_us: int) -> int:
                     return done
                 done += 1
     return done
+
+
+def _join(root: Path, table: Table) -> int:
+    """One file of a table of few rows, which everybody asks for who recomputes or queries a window."""
+    bounds = file_bounds(open_table(root, table.name), table)
+    if len(bounds) < MANY_FILES:
+        return 0
+    try:
+        _rewrite(root, table, min(low for _, low, _ in bounds), max(high for _, _, high in bounds) + 1)
+    except CommitFailedError:
+        return 0
+    return 1
 
 
 def _rewrite(root: Path, table: Table, start_us: int, end_us: int) -> None:

@@ -15,6 +15,7 @@ from contracts.settings import SettingError
 from contracts.times import US
 from pipelines import counts, disk, durability, graph, housekeeping, lake
 from pipelines.config import HEALTH, Config
+from pipelines.finality import Finality
 from pipelines.log import chunks, new_segments, old_segments, passed, rewound, rows_new, seals
 from pipelines.metrics import Metrics
 from pipelines.recovery import settle
@@ -27,6 +28,7 @@ RECOVER_S = 5
 IDLE_TICK_S = 1.0  # open data is looked after and moments are covered even when nothing lands
 LOOK_S = 0.02
 LATE_ROWS = 8_000  # messages among which late ones are looked for in one tick
+ANNOUNCE_S = 60
 
 
 class Live:
@@ -52,6 +54,8 @@ class Live:
         self._again = rewound(self.layout.raw, self.offsets, since_s)
         self._again_until = self.offsets
         self.covered_us = self.positions.covered_us
+        self.finality = Finality(config.setup, config.final_grace_s)
+        self._announce_at = 0.0
         self.door = Door(config) if config.is_releasing else None
         self.messages = 0
         self.ticks: deque[float] = deque(maxlen=60)
@@ -88,8 +92,10 @@ class Live:
                 self._claim(self.covered_us)
             self._take_late()
         self.covered_us = listed_us if is_all and not self._late else self.covered_us
-        self._finish(began, len(segments), bool(segments or again or had_late))
-        return not is_all or bool(again) or bool(self._late)
+        is_more = not is_all or bool(again) or bool(self._late)
+        is_whole = is_all and not self._late
+        self._finish(began, len(segments), bool(segments or again or had_late), is_whole, is_more)
+        return is_more
 
     def _recover(self) -> None:
         """Seal what a killed ingest left open, when due."""
@@ -97,10 +103,14 @@ class Live:
             recover_abandoned(self.layout.raw)
             self._recover_at = time.monotonic() + RECOVER_S
 
-    def _finish(self, began: float, segments: int, is_further: bool) -> None:
-        """Store the positions when the tables went further, release what is due, say how it went."""
+    def _finish(self, began: float, segments: int, is_further: bool, is_whole: bool, is_more: bool) -> None:
+        """Store the positions when the tables went further, announce and release what is due, say how it went.
+        `is_whole`: the tables contain all that has landed."""
         if is_further or not self._is_claimed:
             self._claim(self.covered_us)
+        # a later message tells that earlier ones need not come any more, but not that the tables contain them
+        if is_whole and not (self.config.is_once and is_more) and began >= self._announce_at:
+            self._announce(began)
         if self.door is not None:
             self.door.open(self.covered_us)
         self.ticks.append(time.monotonic() - began)
@@ -173,6 +183,17 @@ class Live:
         self._is_claimed = True
         if self.config.health is not None:
             self.metrics.claimed(self.positions.versions, lambda name: lake.count_files(self.config.root, name))
+
+    def _announce(self, now_s: float) -> None:
+        """Say what has become final, durably before anybody sees it."""
+        while True:
+            if self.finality.look(self.covered_us):
+                self._claim(self.covered_us)
+            if self.finality.is_caught_up:
+                self._announce_at = now_s + ANNOUNCE_S
+            if self.finality.is_caught_up or not self.config.is_once:
+                break
+        self.metrics.final(self.finality.final_through)
 
     def _quarantined(self) -> int:
         return lake.count_rows(self.config.root, "quarantine")

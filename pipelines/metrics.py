@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping
+from datetime import datetime
 from pathlib import Path
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
@@ -40,6 +41,9 @@ class Metrics:
         self._files = self._gauge("table_files", "Files of a table.", "table")
         self._versions = self._gauge("table_version", "Version of a table that positions.json claims.", "table")
         self._released = self._gauge("released_windows", "Windows archived as open data since the start.")
+        self._final = self._gauge(
+            "final_through_timestamp_seconds", "End of the newest window announced as final, by stream.", "stream"
+        )
         self._tick_s = Histogram(_PREFIX + "tick_seconds", "One tick.", buckets=TICK_S, registry=self.registry)
         self._gauge("lag_seconds", "How far the lake is behind now.").set_function(lambda: self.lag_s)
         self._gauge("segments_waiting", "Sealed segments that the tables do not contain.").set_function(self._waiting)
@@ -90,6 +94,11 @@ class Metrics:
         for name, version in versions.items():
             self._versions.labels(name).set(version)
             self._files.labels(name).set(files(name))
+
+    def final(self, through: Mapping[str, datetime]) -> None:
+        """Windows that end until then are announced as final, by stream."""
+        for stream, moment in through.items():
+            self._final.labels(stream).set(moment.timestamp())
 
     def check(self) -> tuple[bool, Mapping[str, int | float | str | None]]:
         """For /health: a tick has ended and the lake was up to date within STILL_S."""

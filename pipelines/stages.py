@@ -36,12 +36,14 @@ from contracts.schemas import (
 from contracts.segments import read_segment
 from contracts.times import MINUTE_US, US
 from pipelines import lake
+from pipelines.announcements import final_through
 from pipelines.kernels import context as context_kernel
 from pipelines.kernels import minutes as minute_kernel
 from pipelines.kernels import rollups
 from pipelines.kernels.context import PLAIN
 from pipelines.kernels.counters import COUNTER_CONTEXT_S
 from pipelines.kernels.decode import Tolerance, decode_messages
+from pipelines.kernels.finality import revised
 from pipelines.kernels.frames import empty
 from pipelines.kernels.unite import extra_copies, message_key, new_rows, unite
 from pipelines.lake import append_rows, blocks_of, replace_blocks
@@ -277,10 +279,11 @@ def make_windows(setup: Setup, name: str, blocks: set[int]) -> set[int]:
     starts = {block // length * length for dirty in blocks for block in range(dirty, dirty + context + 1)}
     inside = {block for start in starts for block in range(start - context, start + length)}
 
-    def recompute(_: pl.DataFrame) -> pl.DataFrame:
+    def recompute(existing: pl.DataFrame) -> pl.DataFrame:
         rows = _read(setup, TABLES[name], inside)
         merged = (rollups.windows if name == MINUTES.name else rollups.flow_windows)(rows, period_s)
-        return merged.filter((pl.col("window_start").dt.epoch("us") // MINUTE_US).is_in(list(starts)))
+        wanted = merged.filter((pl.col("window_start").dt.epoch("us") // MINUTE_US).is_in(list(starts)))
+        return revised(existing, wanted, table, final_through(setup.root))
 
     replace_blocks(setup.root, table, starts, recompute)
     return starts

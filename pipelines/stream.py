@@ -59,8 +59,9 @@ class Stream(Live):
         self.offsets = offsets
         self.covered_us = listed_us if is_all else self.covered_us
         self._count()
-        self._finish(began, int(is_further), is_further)
-        return not is_all or is_reading_again
+        is_more = not is_all or is_reading_again
+        self._finish(began, int(is_further), is_further, is_all, is_more)
+        return is_more
 
     def wait(self, began: float, is_stopped: Callable[[], bool]) -> None:
         """A tick waits by itself."""

@@ -21,7 +21,7 @@ from contracts.schemas import TABLES
 from contracts.settings import SettingError
 from contracts.times import from_us
 from warehouse.config import Config
-from warehouse.reference import SNAPSHOT, ReferenceTable, ingest_events, registry_tables
+from warehouse.reference import SNAPSHOT, ReferenceTable, ingest_events, registry_tables, state
 from warehouse.template import attached, describe, template
 from warehouse.views import View, raw_view
 
@@ -73,7 +73,8 @@ def publish(config: Config, files: FileLists | None = None) -> Published:
             for name in TABLES
         }
         _forget(aside)
-        tables = [*registry_tables(registry), ingest_events(layout.raw), _snapshot(positions, lists)]
+        tables = [*registry_tables(registry), ingest_events(layout.raw)]
+        tables += [_snapshot(positions, lists), state(positions.covered_us)]
         _build(aside, [raw_view(table, lists[name]) for name, table in TABLES.items()], tables)
         aside.replace(layout.catalogue)
         fsync_folder(layout.catalogue.parent)

@@ -15,6 +15,7 @@ from contracts.registry import Registry
 from contracts.scales import SCALES
 from contracts.schemas import TIMESTAMP, field
 from contracts.streams import STREAMS
+from contracts.times import from_us
 
 LAMPPOST_ENTRIES = pa.schema(
     [
@@ -118,6 +119,11 @@ SNAPSHOT = pa.schema(
         field("published_time", TIMESTAMP, "UTC", "When this catalogue was built."),
     ]
 )
+STATE = pa.schema(
+    [
+        field("data_through", TIMESTAMP, "UTC", "What landed until then is in every row; null: nothing has yet.", True),
+    ]
+)
 INGEST_EVENTS = pa.schema(
     [
         field("instance", pa.string(), "", "Ingest instance."),
@@ -142,6 +148,7 @@ REFERENCE = {
     "aqhi_coefficients": AQHI_COEFFICIENTS,
     "aqhi_bands": AQHI_BANDS,
     "snapshot": SNAPSHOT,
+    "state": STATE,
     "ingest_events": INGEST_EVENTS,
 }
 DESCRIPTIONS = {
@@ -157,6 +164,7 @@ DESCRIPTIONS = {
     "aqhi_bands": "Bands of the Air Quality Health Index and since when. Grain: one band of an edition. "
     "Key: valid_from, aqhi.",
     "snapshot": "What this catalogue was built from. Grain: one table of the lake. Key: table_name.",
+    "state": "How far this catalogue's lake has come. Grain: one row. Key: none.",
     "ingest_events": "What befell the ingest instances: a reason for what the ledger misses. Grain: one event. "
     "Key: instance, event_time, kind.",
 }
@@ -299,6 +307,12 @@ def registry_tables(registry: Registry | None) -> list[ReferenceTable]:
         ReferenceTable(name="directions", rows=pa.Table.from_pylist(directions, DIRECTIONS)),
         ReferenceTable(name="sensors", rows=pa.Table.from_pylist(sensors, SENSORS)),
     ]
+
+
+def state(covered_us: int) -> ReferenceTable:
+    """One row; `covered_us` of the positions, 0 while nothing is covered."""
+    through = from_us(covered_us) if covered_us else None
+    return ReferenceTable(name="state", rows=pa.Table.from_pylist([{"data_through": through}], STATE))
 
 
 def ingest_events(raw: Path) -> ReferenceTable:

@@ -1,19 +1,33 @@
 """The views say what the lake says: the same rows, without conflicting copies, each described."""
 
 import time
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import duckdb
 import polars as pl
+import pyarrow as pa
 import pytest
 
 from contracts.layout import Layout
+from contracts.quantities import QUANTITIES
 from contracts.registry import save_registry
 from contracts.schemas import READING_TABLES, TABLES, Table
 from pipelines.kernels import rollups
 from tests.feed_samples import registry
-from tests.warehouse.lake_samples import ask, config_of, fill_lake, oracle, same, some_minutes, some_rows, store, write
+from tests.warehouse.lake_samples import (
+    START,
+    ask,
+    config_of,
+    fill_lake,
+    oracle,
+    same,
+    some_minutes,
+    some_rows,
+    store,
+    write,
+)
 from warehouse.catalogue import publish
 from warehouse.reference import REFERENCE, of_contracts
 from warehouse.views import carrying, parse_view, sql_views
@@ -100,6 +114,44 @@ def test_an_hour_is_merged_as_the_pipeline_merges_windows(tmp_path: Path, seed: 
             assert one == (None if other is None else pytest.approx(other, rel=1e-9, abs=1e-9))
 
 
+ONE_STREAM = {"flow_windows": "traffic", "traffic": "traffic", "pedestrians": "pedestrian", "air": "air", "aqhi": "air"}
+ONE_STREAM |= dict.fromkeys(("wind", "rain", "uv"), "weather")
+
+
+def test_a_window_is_final_when_all_of_it_is_announced(tmp_path: Path) -> None:
+    moments = [START + timedelta(minutes=minutes) for minutes in (10, 60, 65, 70, 15)]
+    final = {"weather": moments[1], "pedestrian": moments[2], "traffic": moments[3]}
+    announced = some_rows(TABLES["announcements"], 5, 1).to_pydict()
+    announced |= {"stream": ["weather", "weather", "pedestrian", "traffic", "traffic"], "final_through": moments}
+    rows = {"announcements": pa.Table.from_pydict(announced, TABLES["announcements"].schema)}
+    for table, length in (("windows", "5m"), ("flow_windows", "15m"), ("flow_minutes", "1m")):
+        some: pl.DataFrame = pl.DataFrame(some_rows(TABLES[table], 400, 3))
+        some = some.with_columns(pl.col("window_start").dt.truncate(length)).unique(TABLES[table].key)
+        if "period_s" in some.columns:
+            some = some.with_columns(period_s=pl.lit(int(length[:-1]) * 60, pl.Int32))
+        rows[table] = some.to_arrow().cast(TABLES[table].schema)
+    store(tmp_path, {table: write(tmp_path, TABLES[table], found) for table, found in rows.items()})
+    publish(config_of(tmp_path))
+    for name in ("windows", "hourly", "value_windows", *ONE_STREAM):
+        found = ask(tmp_path, f"SELECT * FROM {name}")
+        for row in found.iter_rows(named=True):
+            stream = ONE_STREAM.get(name) or QUANTITIES[row["quantity"]].stream
+            end = row["window_start"] + timedelta(seconds=row["period_s"])
+            is_final = stream in final and end <= final[stream]
+            assert (row["is_final"], row["data_through"]) == (is_final, START), (name, row)
+        # of air nothing is announced
+        assert set(found["is_final"]) == ({False} if ONE_STREAM.get(name) == "air" else {True, False}), name
+    sums = "SELECT sum(revision)::BIGINT AS n FROM"
+    changes = ask(tmp_path, f"{sums} lake.windows")["n"].item()
+    for period in (300, 900, 3600):
+        assert ask(tmp_path, f"{sums} value_windows WHERE period_s = {period}")["n"].item() == changes
+    quarter = ["post_id", "direction", "window_start", "revision"]
+    known = ask(tmp_path, f"SELECT {', '.join(quarter)} FROM flow_windows")
+    traffic = ask(tmp_path, "SELECT * FROM traffic WHERE period_s = 900").join(known, on=quarter[:3])
+    assert traffic["revision"].equals(traffic["revision_right"])
+    assert traffic["revision"].sum() > 0
+
+
 def test_an_empty_lake_gives_every_view_with_the_same_columns(
     tmp_path: Path, lake: tuple[Path, dict[str, int]]
 ) -> None:
@@ -111,7 +163,8 @@ def test_an_empty_lake_gives_every_view_with_the_same_columns(
     empty = ask(tmp_path, columns)
     assert empty.equals(ask(lake[0], columns))
     for schema, name in empty.select("schema_name", "table_name").unique().iter_rows():
-        wanted = {name: rows.num_rows for name, rows in of_contracts().items()} | {"snapshot": len(TABLES)}
+        wanted = {name: rows.num_rows for name, rows in of_contracts().items()}
+        wanted |= {"snapshot": len(TABLES), "state": 1}
         assert ask(tmp_path, f"SELECT count(*) AS n FROM {schema}.{name}")["n"].item() == wanted.get(name, 0)
 
 

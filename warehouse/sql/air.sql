@@ -5,6 +5,9 @@
 -- Columns: windows
 -- Column value [as quantity]: Mean, of noise the energy mean; null below 75 % data capture.
 -- Column reason: Why the value is null.
+-- Column is_final: Whether the whole window is announced final; a later arrival is possible, and makes a revision.
+-- Column data_through [UTC]: What landed until then is in the row.
+-- Column revision [1]: Times that the five-minute windows in it changed after they were announced final, in all.
 -- Reads: merged_values
 SELECT
     window_start, period_s, post_id, quantity,
@@ -12,6 +15,7 @@ SELECT
     CASE WHEN completeness < 0.75
         THEN format('{} of {} values: below 75 % data capture', value_count, expected_count)
     END AS reason,
-    value_count, flagged_count, expected_count, completeness, last_event_time
+    value_count, flagged_count, expected_count, completeness,
+    is_final, revision, data_through, last_event_time
 FROM merged_values
 WHERE stream = 'air' AND window_start >= time_bucket(INTERVAL 1 HOUR, $since)

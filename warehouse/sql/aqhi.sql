@@ -21,6 +21,9 @@
 -- Column completeness [1]: The least of the five pollutants' value_count / expected_count.
 -- Column last_event_time [UTC]: Event time of the newest value, used or not.
 -- Column valid_from [UTC]: Since when the betas and bands apply that were used.
+-- Column is_final: Whether the whole window is announced final; a later arrival is possible, and makes a revision.
+-- Column data_through [UTC]: What landed until then is in the row.
+-- Column revision [1]: Times that the five-minute windows of a pollutant changed after they were announced final.
 -- Reads: merged_values
 WITH threes AS (
     SELECT
@@ -29,7 +32,8 @@ WITH threes AS (
         sum(value_count) OVER past AS value_count,
         sum(flagged_count) OVER past AS flagged_count,
         3 * expected_count AS expected_count,
-        last_event_time
+        is_final, data_through, last_event_time,
+        sum(revision) OVER past AS revision
     FROM merged_values
     WHERE period_s = 3600 AND quantity IN (SELECT quantity FROM main.aqhi_coefficients)
     WINDOW past AS (
@@ -50,7 +54,7 @@ cells AS (
 risks AS (
     SELECT
         post_id, window_end, valid_from, coefficients.quantity, mean, value_count, flagged_count, expected_count,
-        last_event_time,
+        is_final, revision, data_through, last_event_time,
         (exp(beta * mean) - 1) * 100 AS risk_pct,
         coefficients.quantity IN ('pm10_ug_m3', 'pm2_5_ug_m3') AS is_particle
     FROM cells
@@ -74,6 +78,10 @@ added AS (
         coalesce(sum(flagged_count), 0)::BIGINT AS flagged_count,
         (max(expected_count) * count(*))::BIGINT AS expected_count,
         least(min(coalesce(value_count / expected_count, 0)), 1.0)::DOUBLE AS completeness,
+        -- one stream, of which an announcement speaks as a whole; of pollutants that are absent nothing is known
+        bool_or(is_final) AS is_final,
+        max(revision)::INTEGER AS revision,
+        any_value(data_through) AS data_through,
         max(last_event_time) AS last_event_time
     FROM risks
     GROUP BY ALL
@@ -82,7 +90,8 @@ SELECT
     window_end - INTERVAL 3 HOUR AS window_start, window_end, 10800 AS period_s, post_id, aqhi, health_risk,
     added_risk_pct, lacking || ': below 75 % data capture' AS reason,
     no2_ug_m3, o3_ug_m3, so2_ug_m3, pm10_ug_m3, pm2_5_ug_m3,
-    value_count, flagged_count, expected_count, completeness, last_event_time, added.valid_from
+    value_count, flagged_count, expected_count, completeness, is_final, revision, data_through, last_event_time,
+    added.valid_from
 FROM added
 LEFT JOIN main.aqhi_bands AS bands
     ON bands.valid_from = added.valid_from

@@ -13,6 +13,9 @@
 -- Column expected_count [1]: Half-minutes of the window.
 -- Column completeness [1]: value_count / expected_count, at most 1.
 -- Column last_event_time [UTC]: Start of the newest half-minute, used or not.
+-- Column is_final: Whether the whole window is announced final; a later arrival is possible, and makes a revision.
+-- Column data_through [UTC]: What landed until then is in the row.
+-- Column revision [1]: Times that the five-minute windows in it changed after they were announced final, in all.
 -- Reads: merged_values
 SELECT
     window_start, period_s, post_id,
@@ -23,6 +26,9 @@ SELECT
     max(flagged_count) AS flagged_count,
     max(expected_count) AS expected_count,
     max(completeness) AS completeness,
+    any_value(is_final) AS is_final,
+    max(revision) AS revision,
+    any_value(data_through) AS data_through,
     max(last_event_time) AS last_event_time
 FROM merged_values
 WHERE stream = 'pedestrian' AND window_start >= time_bucket(INTERVAL 1 HOUR, $since)

@@ -14,6 +14,9 @@
 -- Column expected_count [1]: Values that the cadence promises for the whole window.
 -- Column completeness [1]: value_count / expected_count, at most 1.
 -- Column last_event_time [UTC]: Event time of the newest value, used or not.
+-- Column is_final: Whether the whole window is announced final; a later arrival is possible, and makes a revision.
+-- Column data_through [UTC]: What landed until then is in the row.
+-- Column revision [1]: Times that the five-minute windows in it changed after they were announced final, in all.
 -- Reads: merged_values
 WITH sums AS (
     SELECT
@@ -25,13 +28,14 @@ WITH sums AS (
         sum(value) OVER (
             PARTITION BY post_id, period_s, timezone('Asia/Hong_Kong', window_start)::DATE ORDER BY window_start
         ) AS since_midnight_mm,
-        value_count, flagged_count, expected_count, completeness, last_event_time
+        value_count, flagged_count, expected_count, completeness, is_final, revision, data_through, last_event_time
     FROM merged_values
     WHERE quantity = 'rain_mm'
 )
 SELECT
     window_start, period_s, post_id, rain_mm, past_hour_mm, since_midnight_mm, step AS rainstorm,
-    value_count, flagged_count, expected_count, completeness, last_event_time
+    value_count, flagged_count, expected_count, completeness, is_final, revision, data_through,
+    last_event_time
 FROM sums
 LEFT JOIN main.scales
     ON scale = 'rainstorm' AND past_hour_mm > low AND (high IS NULL OR past_hour_mm <= high)

@@ -4,6 +4,10 @@
 -- Grain: one post, direction, period and window
 -- Key: post_id, direction, period_s, window_start
 -- Columns: flow_windows
+-- Column is_final: Whether the whole window is announced final; a later arrival is possible, and makes a revision.
+-- Column data_through [UTC]: What landed until then is in the row.
+-- Column revision [1]: Times that the quarter hours in it (or around it) changed after they were announced final.
+-- Reads: final
 -- Column level_of_service: congested, slow or smooth, by space_mean_speed_kmh, else mean_speed_kmh; null without either.
 -- Column colour: The level's colour on the Transport Department's maps.
 -- Column speed_limit_kmh [km/h]: Limit by the registry when the window began; null: not registered, no level.
@@ -45,6 +49,15 @@ speeds AS (
         coalesce(space_mean_speed_kmh, mean_speed_kmh) AS speed_kmh
     FROM merged
 ),
+revisions AS (
+    SELECT
+        post_id, direction, lengths.length_s, time_bucket(to_seconds(lengths.length_s), window_start) AS start,
+        sum(revision)::INTEGER AS revision
+    FROM lake.flow_windows
+    CROSS JOIN (VALUES (900), (3600)) AS lengths (length_s)
+    WHERE window_start >= time_bucket(INTERVAL 1 HOUR, $since)
+    GROUP BY ALL
+),
 limits AS (
     SELECT post_id, direction, speed_limit_kmh, valid_from, valid_to
     FROM main.directions
@@ -57,8 +70,14 @@ SELECT
     other_count, half_minutes, lane_summaries, flagged_count, speed_count,
     (period_s // 30)::BIGINT AS expected_count,
     least(half_minutes / (period_s // 30), 1.0)::DOUBLE AS completeness,
+    coalesce(window_start + to_seconds(period_s) <= final_through, false) AS is_final,
+    coalesce(revision, 0) AS revision, data_through,
     last_event_time
 FROM speeds
+LEFT JOIN final ON stream = 'traffic'
+LEFT JOIN revisions
+    ON revisions.post_id = speeds.post_id AND revisions.direction = speeds.direction
+    AND length_s = greatest(period_s, 900) AND start = time_bucket(to_seconds(greatest(period_s, 900)), window_start)
 LEFT JOIN limits
     ON limits.post_id = speeds.post_id AND limits.direction = speeds.direction
     AND window_start >= limits.valid_from AND (limits.valid_to IS NULL OR window_start < limits.valid_to)

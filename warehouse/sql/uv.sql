@@ -12,10 +12,14 @@
 -- Column expected_count [1]: Values that the cadence promises for the whole window.
 -- Column completeness [1]: value_count / expected_count, at most 1.
 -- Column last_event_time [UTC]: Event time of the newest value, used or not.
+-- Column is_final: Whether the whole window is announced final; a later arrival is possible, and makes a revision.
+-- Column data_through [UTC]: What landed until then is in the row.
+-- Column revision [1]: Times that the five-minute windows in it changed after they were announced final, in all.
 -- Reads: merged_values
 SELECT
     window_start, period_s, post_id, value AS uv_index, value_max AS uv_index_max, step AS category,
-    value_count, flagged_count, expected_count, completeness, last_event_time
+    value_count, flagged_count, expected_count, completeness,
+    is_final, revision, data_through, last_event_time
 FROM merged_values
 LEFT JOIN main.scales ON scale = 'uv' AND round(value) >= low AND (high IS NULL OR round(value) < high)
 WHERE quantity = 'uv_index' AND window_start >= time_bucket(INTERVAL 1 HOUR, $since)

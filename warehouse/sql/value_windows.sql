@@ -7,6 +7,9 @@
 -- Column value_mean [as quantity]: Mean of the values used, whatever the quantity's method; null when circular.
 -- Column value_sd [as quantity]: Their sample standard deviation; null when circular or fewer than two.
 -- Column increase [as quantity]: Growth of a counter, from the last value before the window; resets and rollovers add.
+-- Column is_final: Whether the whole window is announced final; a later arrival is possible, and makes a revision.
+-- Column data_through [UTC]: What landed until then is in the row.
+-- Column revision [1]: Times that the five-minute windows in it changed after they were announced final, in all.
 -- Reads: merged_values
 SELECT
     window_start, period_s, post_id, stream, quantity, value,
@@ -14,6 +17,7 @@ SELECT
     CASE WHEN value_count > 1 THEN
         sqrt(greatest(0, value_sum_squares - value_sum * value_sum / value_count) / (value_count - 1))
     END AS value_sd,
-    value_min, value_max, increase, value_count, flagged_count, expected_count, completeness, last_event_time
+    value_min, value_max, increase, value_count, flagged_count, expected_count, completeness,
+    is_final, revision, data_through, last_event_time
 FROM merged_values
 WHERE window_start >= time_bucket(INTERVAL 1 HOUR, $since)

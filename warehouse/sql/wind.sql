@@ -20,6 +20,9 @@
 -- Column expected_count [1]: Messages that the cadence promises for the whole window.
 -- Column completeness [1]: value_count / expected_count, at most 1.
 -- Column last_event_time [UTC]: Event time of the newest value, used or not.
+-- Column is_final: Whether the whole window is announced final; a later arrival is possible, and makes a revision.
+-- Column data_through [UTC]: What landed until then is in the row.
+-- Column revision [1]: Times that the five-minute windows in it changed after they were announced final, in all.
 -- Reads: merged_values
 WITH together AS (
     SELECT
@@ -39,6 +42,9 @@ WITH together AS (
         max(cos_speed_sum_ms) AS cos_speed_sum_ms,
         sum(flagged_count)::BIGINT AS flagged_count,
         max(expected_count) AS expected_count,
+        any_value(is_final) AS is_final,
+        max(revision) AS revision,
+        any_value(data_through) AS data_through,
         max(last_event_time) AS last_event_time
     FROM merged_values
     WHERE quantity IN ('wind_speed_ms', 'wind_direction_deg', 'wind_gust_ms')
@@ -68,6 +74,6 @@ SELECT
     gust_ms, value_count, speed_count, direction_count, direction_count - unit_count AS calm_count, gust_count,
     flagged_count, expected_count,
     least(value_count / expected_count, 1.0)::DOUBLE AS completeness,
-    last_event_time
+    is_final, revision, data_through, last_event_time
 FROM measured
 WHERE window_start >= time_bucket(INTERVAL 1 HOUR, $since)

@@ -2,6 +2,7 @@
 -- that the table's windows do not fill is not there. Reads a day more than asked for, for what looks back.
 -- Grain: one post, quantity, period and window
 -- Key: post_id, quantity, period_s, window_start
+-- Reads: final
 WITH merged AS (
     SELECT
         post_id, quantity, periods.period_s,
@@ -20,7 +21,8 @@ WITH merged AS (
         min(value_min) AS value_min,
         max(value_max) AS value_max,
         sum(increase) AS increase,
-        max(last_event_time) AS last_event_time
+        max(last_event_time) AS last_event_time,
+        sum(revision)::INTEGER AS revision
     FROM lake.windows
     JOIN (VALUES (300), (900), (3600)) AS periods (period_s) ON periods.period_s % windows.period_s = 0
     WHERE window_start >= time_bucket(INTERVAL 1 HOUR, $since) - INTERVAL 24 HOUR
@@ -41,6 +43,9 @@ SELECT
         WHEN aggregation = 'counter difference' THEN increase
     END AS value,
     period_s // cadence_s AS expected_count,
-    least(value_count / (period_s // cadence_s), 1.0)::DOUBLE AS completeness
+    least(value_count / (period_s // cadence_s), 1.0)::DOUBLE AS completeness,
+    coalesce(window_start + to_seconds(period_s) <= final_through, false) AS is_final,
+    data_through
 FROM merged
 JOIN main.quantities USING (quantity)
+LEFT JOIN final USING (stream)

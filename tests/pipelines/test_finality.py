@@ -1,0 +1,442 @@
+"""When windows are final, held to devices whose whole history is known; and what a revision counts."""
+
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from pathlib import Path
+from random import Random
+
+import msgspec
+import polars as pl
+import pytest
+from deltalake import write_deltalake
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from polars.testing import assert_frame_equal
+
+from contracts.layout import Segment
+from contracts.payloads import DECODERS, Birth, Heartbeat, PreviousBoot, SeqRange, Weather, encode
+from contracts.schemas import ANNOUNCEMENTS, TABLES
+from contracts.times import to_us
+from contracts.topics import device_topic
+from pipelines import graph, housekeeping, lake, stages
+from pipelines.announcements import announce, final_through
+from pipelines.finality import Finality
+from pipelines.kernels import finality as kernel
+from pipelines.kernels.finality import COVER, MESSAGES, STATEMENTS
+from tests.pipelines.raw_log import BOOT, START, Landed, land, make_root, messages
+from tests.pipelines.test_lake import setup_of
+
+PERIODS = {"traffic": timedelta(seconds=30), "weather": timedelta(0), "status": timedelta(0)}
+POST = "KT1001"
+
+
+def at(minutes: float) -> datetime:
+    return START + timedelta(minutes=minutes)
+
+
+@dataclass
+class Device:
+    """One post's whole history, and what of it has landed. Every boot names the one before."""
+
+    dice: Random
+    rows: list[tuple[str, str, int, datetime]] = field(default_factory=list)  # stream, boot, seq, time
+    gone: set[tuple[str, str, int]] = field(default_factory=set)
+    landed: set[tuple[str, str, int]] = field(default_factory=set)
+    ends: list[tuple[str, dict[str, int], datetime]] = field(default_factory=list)  # boot, highest seqs, next birth
+
+    def live(self, minutes: int, loss: float) -> None:
+        """Some boots, one message of each stream a half-minute (a status message first)."""
+        seqs: dict[str, int] = {}
+        boot = "a0"
+        for half in range(minutes * 2):
+            if seqs and self.dice.random() < 0.1:
+                self.ends.append((boot, dict(seqs), at(half / 2)))
+                boot, seqs = f"a{len(self.ends)}", {}
+            for stream in ("status", "traffic", "weather"):
+                seq = seqs[stream] = seqs.get(stream, -1) + 1
+                self.rows.append((stream, boot, seq, at(half / 2)))
+                if self.dice.random() < loss / 3:
+                    self.gone.add((stream, boot, seq))
+        self.landed = {row[:3] for row in self.rows if self.dice.random() > loss and row[:3] not in self.gone}
+
+    def messages(self) -> pl.DataFrame:
+        rows = [
+            (POST, stream, boot, seq, self._first_seq(stream, boot, seq), time, time + timedelta(seconds=31))
+            for stream, boot, seq, time in self.rows
+            if (stream, boot, seq) in self.landed
+        ]
+        return pl.DataFrame(rows, schema=MESSAGES, orient="row")
+
+    def _first_seq(self, stream: str, boot: str, seq: int) -> int:
+        """The lowest that is held: what landed or was dropped is not, as far as the device knows."""
+        held = (n for n in range(seq) if (stream, boot, n) not in self.landed | self.gone)
+        return self.dice.choice([0, next(held, seq)])
+
+    def statements(self) -> pl.DataFrame:
+        """What the births that landed say, and all that was dropped."""
+        rows: list[tuple[object, ...]] = []
+        for boot, highest, birth in self.ends:
+            if ("status", f"a{int(boot[1:]) + 1}", 0) in self.landed:
+                rows.append((POST, birth, birth, boot, msgspec.json.encode(highest).decode(), None, None))
+        for stream, boot, seq in sorted(self.gone):
+            span = [{"boot_id": boot, "stream": stream, "first_seq": seq, "last_seq": seq}]
+            rows.append((POST, START, START, None, None, msgspec.json.encode(span).decode(), None))
+        return pl.DataFrame(rows, schema=STATEMENTS, orient="row")
+
+
+def cover_of(device: Device) -> pl.DataFrame:
+    return kernel.unite_covers(kernel.landed(device.messages()), kernel.stated(device.statements()))
+
+
+def through(cover: pl.DataFrame, since: datetime) -> dict[str, datetime]:
+    posts = pl.DataFrame({"post_id": [POST] * 2, "stream": ["traffic", "weather"]})
+    return kernel.contiguous_through(cover, posts, {"traffic": since, "weather": since}, at(30))
+
+
+@settings(max_examples=40, deadline=None)
+@given(seed=st.integers(0, 1 << 30), loss=st.sampled_from([0.0, 0.05, 0.3]), since=st.integers(-1, 10))
+def test_what_is_before_the_contiguous_time_has_landed_or_was_dropped(seed: int, loss: float, since: int) -> None:
+    device = Device(Random(seed))
+    device.live(8, loss)
+    found = through(cover_of(device), at(since / 2))
+    boots = {row[1] for row in device.rows}
+    born = {boot for stream, boot, _ in device.landed if stream == "status"}
+    for stream, moment in found.items():
+        for row in device.rows:
+            # without a word of the next boot, or when it gave its birth up, nobody can tell how this one ended
+            after = f"a{int(row[1][1:]) + 1}"
+            is_open = after in boots and (after not in born or ("status", after, 0) in device.gone)
+            if row[0] == stream and at(since / 2) < row[3] < moment and not is_open:
+                assert row[:3] in device.landed | device.gone, (row, moment)
+
+
+@settings(max_examples=40, deadline=None)
+@given(seed=st.integers(0, 1 << 30), loss=st.sampled_from([0.0, 0.1]))
+def test_without_a_gap_it_is_the_end_of_what_landed_last(seed: int, loss: float) -> None:
+    device = Device(Random(seed))
+    device.live(8, loss)
+    device.landed = {row[:3] for row in device.rows} - device.gone
+    found = through(cover_of(device), START - timedelta(hours=1))
+    for stream, period in (("traffic", PERIODS["traffic"]), ("weather", PERIODS["weather"])):
+        last = max(row[3] for row in device.rows if row[0] == stream and row[:3] in device.landed)
+        # a birth that was dropped says nothing of the boot before
+        is_born = all(("status", row[1], 0) in device.landed | device.gone for row in device.rows)
+        assert not is_born or found[stream] == last + period
+
+
+@settings(max_examples=40, deadline=None)
+@given(seed=st.integers(0, 1 << 30))
+def test_a_cover_is_a_union_of_sets(seed: int) -> None:
+    """Against sets of seqs; in any parts and order, some twice."""
+    dice = Random(seed)
+    device = Device(dice)
+    device.live(6, 0.3)
+    rows = device.messages()
+    want: dict[tuple[str, str], set[int]] = {}
+    for _, stream, boot, seq, first_seq, *_ in rows.iter_rows():
+        want.setdefault((stream, boot), set()).update({seq, *range(first_seq)})
+    for stream, boot, seq in device.gone:
+        want.setdefault((stream, boot), set()).add(seq)
+    for boot, highest, _ in (end for end in device.ends if ("status", f"a{int(end[0][1:]) + 1}", 0) in device.landed):
+        for stream, seq in highest.items():
+            want.setdefault((stream, boot), set()).add(seq + 1)
+    whole = kernel.unite_covers(kernel.landed(rows), kernel.stated(device.statements()))
+    got: dict[tuple[str, str], set[int]] = {}
+    for _, stream, boot, low, high, *_ in whole.iter_rows():
+        seqs = got.setdefault((stream, boot), set())
+        assert not seqs & {low - 1, *range(low, high + 1)}
+        seqs.update(range(low, high + 1))
+    assert got == want
+    parts = [kernel.landed(rows.sample(dice.randint(0, rows.height), seed=n)) for n in range(4)]
+    parts += [kernel.stated(device.statements()), kernel.landed(rows)]
+    dice.shuffle(parts)
+    united = COVER.to_frame()
+    for part in parts:
+        united = kernel.unite_covers(united, part)
+    assert_frame_equal(united, whole, check_row_order=False)
+
+
+def one(
+    stream: str, seq: int, minute: float, first_seq: int = 0, boot: str = "a0", post: str = POST
+) -> tuple[object, ...]:
+    return post, stream, boot, seq, first_seq, at(minute), at(minute)
+
+
+def cover(*rows: tuple[object, ...], said: pl.DataFrame | None = None) -> pl.DataFrame:
+    found = kernel.landed(pl.DataFrame(rows, schema=MESSAGES, orient="row"))
+    return found if said is None else kernel.unite_covers(found, kernel.stated(said))
+
+
+def test_a_gap_holds_until_it_lands_or_lies_before_what_is_final() -> None:
+    lacking = [one("weather", 0, 0), one("weather", 1, 1), one("weather", 3, 3), one("weather", 4, 4)]
+    assert through(cover(*lacking), START) == {"weather": at(1)}
+    assert through(cover(*lacking, one("weather", 2, 2)), START) == {"weather": at(4)}
+    assert through(cover(*lacking), at(3)) == {"weather": at(4)}
+    # the device holds nothing below: it was received before, or dropped
+    assert through(cover(*lacking, one("weather", 5, 5, first_seq=3)), START) == {"weather": at(5)}
+    # of what is below the first that landed nothing is known
+    assert through(cover(*lacking[2:]), START) == {"weather": datetime.fromtimestamp(0, START.tzinfo)}
+
+
+def test_a_boot_whose_birth_is_missing_may_hide_the_end_of_the_one_before() -> None:
+    before = [one("status", 0, 0), one("weather", 0, 0), one("weather", 1, 1)]
+    after = [one("status", 1, 6, boot="a1"), one("weather", 0, 6, boot="a1")]
+    assert through(cover(*before, *after), at(0.5))["weather"] < at(0)
+    born = [*before, *after, one("status", 0, 5, boot="a1")]
+    said = [(POST, at(5), at(5), "a0", '{"weather":3}', None, None)]
+    statements = pl.DataFrame(said, schema=STATEMENTS, orient="row")
+    assert through(cover(*born, said=statements), at(0.5))["weather"] == at(1)
+    assert through(cover(*born, one("weather", 2, 2), one("weather", 3, 3), said=statements), at(0.5))["weather"] == at(
+        6
+    )
+
+
+def test_a_post_is_waited_for_as_long_as_it_was_heard_within_an_hour() -> None:
+    silent = cover(one("weather", 0, 0), one("weather", 0, 0, post="KT1002"), one("weather", 1, 50, post="KT1002"))
+    posts = pl.DataFrame({"post_id": [POST, "KT1002"], "stream": ["weather"] * 2})
+    asked = {"weather": START}
+    assert kernel.contiguous_through(silent, posts, asked, at(59)) == {"weather": at(0)}
+    assert kernel.contiguous_through(silent, posts, asked, at(61)) == {"weather": at(50)}
+    # a post that the registry no longer knows is not waited for
+    assert kernel.contiguous_through(silent, posts[1:], asked, at(59)) == {"weather": at(50)}
+
+
+def test_announcements_go_by_whole_windows_and_never_back() -> None:
+    def announced(contiguous: float, before: float | None, covered: float) -> list[tuple[object, ...]]:
+        known = {} if before is None else {"air": at(before)}
+        rows = kernel.announcements({"air": at(contiguous)}, known, frozenset({"air"}), at(covered), 600, at(99))
+        return rows.select("stream", "final_through", "reason").rows()
+
+    assert announced(9.9, 0, 10) == [("air", at(5), "contiguous")]
+    assert announced(9.9, 5, 10) == []
+    assert announced(9.9, 10, 10) == []
+    assert announced(3, 0, 17) == [("air", at(5), "grace")]
+    # a clock that is ahead ends no window early
+    assert announced(16, 0, 14) == [("air", at(10), "contiguous")]
+
+
+# the lake
+
+
+def announced(root: Path) -> list[tuple[str, datetime, str]]:
+    rows = lake.read_blocks(
+        lake.open_table(root, "announcements"),
+        ANNOUNCEMENTS,
+        range(to_us(START) // 60_000_000 - 90, to_us(START) // 60_000_000 + 300),
+    )
+    return sorted(rows.select("stream", "final_through", "reason").rows())
+
+
+def windows(root: Path, name: str = "windows") -> pl.DataFrame:
+    table = TABLES[name]
+    return pl.scan_delta(lake.open_table(root, name)).collect().sort(table.key)
+
+
+def revisions(root: Path, name: str = "windows") -> set[tuple[datetime, int]]:
+    return set(windows(root, name).select("window_start", "revision").rows())
+
+
+class City:
+    """A lake and its announcer; messages land in segments, one at a time."""
+
+    def __init__(self, root: Path):
+        self.layout = make_root(root)
+        self.setup = setup_of(self.layout)
+        self.offset = 0
+        self.finality = Finality(self.setup, 3600)
+
+    def land(self, *landed: Landed, is_processed: bool = True) -> None:
+        segment = land(self.layout, landed, first=self.offset)
+        self.offset += len(landed)
+        if is_processed:
+            graph.run(self.setup, [(segment,)])
+
+    def look(self, minute: float) -> None:
+        while not self.finality.look(to_us(at(minute))) and not self.finality.is_caught_up:
+            pass
+
+
+def told(row: Landed) -> object:
+    return DECODERS[row.topic.rsplit("/", 1)[1]].decode(row.payload)
+
+
+def is_late(row: Landed) -> bool:
+    """The weather of the second minute and the traffic of its first half, of one post."""
+    return POST in row.topic and row.topic.endswith(("weather", "traffic")) and told(row).time == at(2)  # type: ignore[attr-defined]
+
+
+LOG = messages(3, minutes=12)
+LATE = [row for row in LOG if is_late(row)]
+REST = [row for row in LOG if not is_late(row)]
+
+
+def report(*streams: str) -> Landed:
+    """A heartbeat that gives up the late message of these streams."""
+    seqs = {row.topic.rsplit("/", 1)[1]: told(row).seq for row in LATE}  # type: ignore[attr-defined]
+    gone = [SeqRange(boot_id=BOOT, stream=one, first_seq=seqs[one], last_seq=seqs[one]) for one in streams]  # type: ignore[arg-type]
+    beat = Heartbeat(schema_version=1, boot_id=BOOT, seq=12, first_seq=0, time=at(12), firmware="1.0", dropped=gone)
+    return Landed(device_topic(POST, "status"), encode(beat), at(12.5))
+
+
+def test_a_stream_with_a_gap_waits_for_it_or_for_the_grace(tmp_path: Path) -> None:
+    city = City(tmp_path)
+    city.land(*REST)
+    city.look(13)
+    until = {"air": at(10), "pedestrian": at(10), "traffic": at(0), "weather": at(0)}
+    assert final_through(tmp_path) == until
+    assert (("air", at(10), "contiguous") in announced(tmp_path), len(announced(tmp_path))) == (True, 4)
+    city.land(report("weather"))
+    city.look(14)
+    assert final_through(tmp_path) == until | {"weather": at(10)}
+    city.look(70.5)
+    # nobody was heard for an hour, and nothing but the grace is left
+    late = [row for row in announced(tmp_path) if row[0] == "traffic"]
+    assert late == [("traffic", at(0), "contiguous"), ("traffic", at(10), "grace")]
+    city.look(69)
+    assert final_through(tmp_path) == dict.fromkeys(until, at(10))
+
+
+@pytest.fixture
+def city(tmp_path: Path) -> City:
+    """Everything is final until ten minutes after the start, and two messages are late."""
+    city = City(tmp_path)
+    city.land(*REST, report("traffic", "weather"))
+    city.look(13)
+    assert final_through(tmp_path) == dict.fromkeys(("air", "pedestrian", "traffic", "weather"), at(10))
+    assert revisions(tmp_path) == {(at(0), 0), (at(5), 0), (at(10), 0)}
+    return city
+
+
+def late_rows(root: Path) -> pl.DataFrame:
+    rows = windows(root).select("post_id", "quantity", "window_start", "revision")
+    return rows.filter(pl.col("revision") > 0)
+
+
+def test_a_late_arrival_is_one_revision_of_what_it_changes(city: City) -> None:
+    before = windows(city.layout.root).drop("revision")
+    city.land(*LATE)
+    root = city.layout.root
+    changed = windows(root).drop("revision").join(before, on=before.columns, how="anti", nulls_equal=True)
+    late = late_rows(root)
+    assert set(late["revision"]) == {1}
+    assert set(late["post_id"]) == {POST}
+    final = changed.select("post_id", "quantity", "window_start").filter(pl.col("window_start") < at(10))
+    assert_frame_equal(late.drop("revision"), final)
+    # a window that is not final yet may change without a word
+    assert set(windows(root).filter(pl.col("window_start") == at(10))["revision"]) == {0}
+    assert revisions(root, "flow_windows") == {(at(0), 0)}
+    again = windows(root)
+    city.offset -= len(LATE)
+    city.land(*LATE)
+    city.look(14)
+    blocks = set(range(to_us(START) // 60_000_000, to_us(START) // 60_000_000 + 12))
+    for block in blocks:
+        stages.make_windows(city.setup, "minutes", {block})
+    assert_frame_equal(windows(root), again)
+
+
+def test_each_change_of_a_row_is_one_revision(city: City) -> None:
+    """Two late messages of one window in two ticks change it twice, in one tick once; equal copies never."""
+    first, second = (
+        Landed(device_topic(POST, "weather"), encode(weather), at(15))
+        for weather in (
+            Weather(schema_version=1, boot_id=BOOT, seq=2, first_seq=0, time=at(2), temperature_c=20.0),
+            Weather(schema_version=1, boot_id="00000000000000b2", seq=0, first_seq=0, time=at(3.5), temperature_c=20.5),
+        )
+    )
+    city.land(first, first)
+    city.land(first)
+    city.land(second)
+    late = late_rows(city.layout.root).filter(pl.col("quantity") == "temperature_c", pl.col("window_start") == START)
+    assert late["revision"].to_list() == [2]
+
+
+def test_a_row_that_appears_after_the_announcement_begins_with_one(city: City) -> None:
+    uv = Weather(schema_version=1, boot_id="00000000000000b2", seq=0, first_seq=0, time=at(3.5), uv_index=1.0)
+    city.land(Landed(device_topic(POST, "weather"), encode(uv), at(15)))
+    assert late_rows(city.layout.root).select("quantity", "revision").rows() == [("uv_index", 1)]
+
+
+@pytest.mark.parametrize("survives", range(6))
+def test_a_crash_between_any_two_tables_is_no_further_revision(
+    city: City, survives: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = city.layout.root
+    city.land(*LATE, is_processed=False)
+    segment = Segment("a", city.offset - len(LATE), city.offset - 1)
+    committed = 0
+
+    def dying(*args: object, **kwargs: object) -> None:
+        nonlocal committed
+        if committed == survives:
+            raise KeyboardInterrupt
+        committed += 1
+        write_deltalake(*args, **kwargs)  # type: ignore[call-overload]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(lake, "write_deltalake", dying)
+        with pytest.raises((KeyboardInterrupt, RuntimeError)):
+            graph.run(city.setup, [(segment,)])
+    lake.forget()
+    graph.run(city.setup, [(segment,)])
+    assert set(late_rows(root)["revision"]) == {1}
+
+
+def test_announcements_stay_after_crashes_restarts_and_joining(city: City, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = city.layout.root
+    before = announced(root)
+    for _ in range(2):
+        lake.forget()
+        city.finality = Finality(city.setup, 3600)
+        city.look(13)
+        assert announced(root) == before
+    rows = pl.scan_delta(lake.open_table(root, "announcements")).collect()
+    announce(root, rows.with_columns(announced_time=pl.lit(START).cast(rows.schema["announced_time"])))
+    assert_frame_equal(pl.scan_delta(lake.open_table(root, "announcements")).collect(), rows, check_row_order=False)
+    monkeypatch.setattr(housekeeping, "MANY_FILES", 1)
+    assert housekeeping.compact(root, ANNOUNCEMENTS, to_us(START)) == 1
+    assert lake.count_files(root, "announcements") == 1
+    assert announced(root) == before
+    assert final_through(root)["air"] == at(10)
+
+
+def test_wills_and_refused_messages(tmp_path: Path) -> None:
+    """What is refused has landed; a post of which only the broker speaks is silent."""
+    city = City(tmp_path)
+    refused = [row for row in LATE if "weather" in row.topic]
+    broken = [
+        Landed(row.topic, row.payload.replace(b'"temperature_c"', b'"unheard_of"'), row.received) for row in refused
+    ]
+    will = b'{"schema_version":1,"boot_id":"%s","connection":0,"kind":"will"}' % BOOT.encode()
+    city.land(*REST, *broken, Landed(device_topic("KT1001", "status"), will, at(12)))
+    city.look(13)
+    assert final_through(tmp_path)["weather"] == at(10)
+    assert windows(tmp_path).height
+    assert lake.count_rows(tmp_path, "quarantine") == 1
+
+
+def test_a_birth_that_its_clock_speaks_against_still_tells_how_the_boot_before_ended(tmp_path: Path) -> None:
+    city, boot = City(tmp_path), "00000000000000b2"
+    highest = {told(row).seq for row in LOG if POST in row.topic and row.topic.endswith("weather")}  # type: ignore[attr-defined]
+    birth = Birth(
+        schema_version=1,
+        boot_id=boot,
+        seq=0,
+        first_seq=0,
+        time=at(600),
+        firmware="1.0",
+        previous=PreviousBoot(boot_id=BOOT, highest_seq={"weather": max(highest) + 1}),
+    )
+    first = Weather(schema_version=1, boot_id=boot, seq=0, first_seq=0, time=at(14), temperature_c=20.0)
+    last = Weather(schema_version=1, boot_id=BOOT, seq=max(highest) + 1, first_seq=0, time=at(12), temperature_c=20.0)
+    rest = [row for row in LOG if POST in row.topic or not row.topic.endswith("weather")]
+    city.land(*rest, Landed(device_topic(POST, "status"), encode(birth), at(13.5)))
+    city.land(Landed(device_topic(POST, "weather"), encode(first), at(14)))
+    city.look(14.5)
+    assert final_through(tmp_path)["weather"] == at(10)
+    later = Weather(schema_version=1, boot_id=boot, seq=1, first_seq=0, time=at(15), temperature_c=20.0)
+    city.land(Landed(device_topic(POST, "weather"), encode(later), at(15)))
+    assert not city.finality.look(to_us(at(15.5)))
+    city.land(Landed(device_topic(POST, "weather"), encode(last), at(16)))
+    assert city.finality.look(to_us(at(16.5)))
+    assert final_through(tmp_path)["weather"] == at(15)
