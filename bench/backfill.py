@@ -85,12 +85,12 @@ def main(argv: list[str]) -> int:
     with tempfile.TemporaryDirectory() as folder:
         layout, _ = make_log(Path(folder) / "log", build(400, 1, detectors=False), arguments.minutes, seed=1)
         for number in range(arguments.rounds):
-            sides = [(1, short)] if arguments.only != "memory" else []
-            sides += [(2, short)]
-            sides += [(2, whole)] if arguments.only != "speed" else []
+            sides = [(1, whole)] if arguments.only != "memory" else []
+            sides += [(2, whole)]
+            sides += [(2, short)] if arguments.only != "speed" else []
             for processes, until in sides if number % 2 == 0 else reversed(sides):
                 rate, peak = run(layout, Path(folder) / "lake", processes, until)
-                if until == short:
+                if until == whole:
                     rates[processes].append(rate)
                 if processes == 2:
                     peaks[until].append(peak)
@@ -103,7 +103,7 @@ def main(argv: list[str]) -> int:
             against=median(rates[1]),
             ratio=median(pairs),
         )
-    if peaks[whole]:
+    if peaks[short]:
         figure("backfill.memory_growth", value=median(peaks[whole]), unit="MiB", against=median(peaks[short]))
     return 0
 

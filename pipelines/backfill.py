@@ -8,7 +8,7 @@ taken up where the last stripe ended.
 
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import IO, Any, TypeVar
@@ -19,7 +19,7 @@ from contracts.segments import recover_abandoned
 from contracts.times import from_us, isoformat, to_us
 from pipelines import counts, disk, durability, housekeeping, lake
 from pipelines.bar import Bar
-from pipelines.log import chunks, in_order, received_between, rows_of
+from pipelines.log import in_order, received_between, rows_of
 from pipelines.processes import Processes, Share, WorkerError
 from pipelines.recovery import settle
 from pipelines.stages import Setup
@@ -63,7 +63,7 @@ class Backfill:
 
     def stripes(self, processes: int) -> list[list[list[Share]]]:
         """Stripes of lanes of shares."""
-        stripes = _in_groups(chunks(self.segments, SHARE_ROWS), processes * LANE_SHARES)
+        stripes = _in_groups(shares_of(self.segments, processes), processes * LANE_SHARES)
         return [_in_groups(stripe, -(-len(stripe) // processes)) for stripe in stripes]
 
     def did(self, share: Share, met: Mapping[str, int]) -> None:
@@ -85,6 +85,19 @@ class Backfill:
     def is_all(self) -> bool:
         """Whether the lake contains the whole log up to the end of the span."""
         return self.positions.covered_us >= self._until_us
+
+
+def shares_of(segments: Sequence[Segment], processes: int) -> list[Share]:
+    """Segments in shares of at most about SHARE_ROWS, even ones and as many for each process, so that none is left
+    with a last one alone."""
+    rows = rows_of(segments)
+    count = -(-rows // (SHARE_ROWS * processes)) * processes
+    shares: list[list[Segment]] = [[] for _ in range(count)]
+    begun = 0
+    for segment in segments:
+        shares[begun * count // rows].append(segment)
+        begun += rows_of([segment])
+    return [tuple(share) for share in shares if share]
 
 
 def _in_groups(items: list[T], size: int) -> list[list[T]]:
@@ -121,8 +134,11 @@ def backfill(
                 housekeeping.vacuum(setup.root)
                 if is_stopped():
                     break
-    except (WorkerError, disk.DiskError) as error:
-        say("pipelines", f"backfill: {error}: the same command heals the lake and does the rest", "error")
+    except Exception as error:
+        words = str(error) if isinstance(error, WorkerError) else disk.refusal(error)
+        if words is None:
+            raise
+        say("pipelines", f"backfill: {words}: the same command heals the lake and does the rest", "error")
         return 1
     _tell(work, time.monotonic() - began, is_stopped())
     return 1 if is_stopped() else 0

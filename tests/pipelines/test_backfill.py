@@ -21,9 +21,9 @@ from contracts.schemas import Table
 from contracts.settings import SettingError
 from contracts.times import to_us
 from pipelines import __main__ as command
-from pipelines import backfill, graph, lake, live, stages
+from pipelines import backfill, disk, graph, lake, live, stages
 from pipelines.explain import TABLES_OF, graph_text
-from pipelines.log import in_order, received_between
+from pipelines.log import in_order, received_between, rows_of
 from pipelines.metrics import Metrics
 from pipelines.processes import Processes, WorkerError
 from tests.pipelines.raw_log import START, Landed, land, make_root
@@ -121,6 +121,18 @@ def test_which_segments_hold_a_span(tmp_path: Path) -> None:
     assert in_order(layout.raw, [segments]) == segments
 
 
+@pytest.mark.parametrize("processes", [1, 2, 3])
+@pytest.mark.parametrize("sizes", [[1], [100] * 50, [20_000] * 43, [100_000] * 25, [7, 90_000, 250] * 9])
+def test_shares_are_even_and_whole(processes: int, sizes: list[int]) -> None:
+    ends = [sum(sizes[: at + 1]) for at in range(len(sizes))]
+    segments = [Segment("a", end - size, end - 1) for end, size in zip(ends, sizes, strict=True)]
+    shares = backfill.shares_of(segments, processes)
+    assert [segment for share in shares for segment in share] == segments
+    assert max(map(rows_of, shares)) <= backfill.SHARE_ROWS + max(sizes)
+    if len(shares) > 1 and min(sizes) == max(sizes):
+        assert max(map(len, shares)) - min(map(len, shares)) <= 1
+
+
 def _is_in(moment: datetime, since: datetime | None, until: datetime | None) -> bool:
     return (since is None or since <= moment) and (until is None or moment < until)
 
@@ -198,6 +210,18 @@ def test_a_worker_that_fails_says_why_in_one_line(tmp_path: Path) -> None:
     assert "\n" not in str(caught.value)
     assert segment.relative in str(caught.value)
     lock.close()
+
+
+def test_a_full_disk_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    layout = make_root(tmp_path)
+    land(layout, ROWS[:50])
+    monkeypatch.setattr(disk, "RESERVE_BYTES", 1 << 60)
+    assert run(layout, "--processes", "1") == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "of room" in line
+    assert "the same command heals the lake" in line
 
 
 @pytest.mark.usefixtures("small")
