@@ -13,6 +13,7 @@ READINGS, QUARANTINED, NEWEST_US = "readings/", "quarantined/", "newest_us/"
 # of the stages that replace blocks, by table
 REPLACED_BLOCKS, WRITTEN_ROWS, CONFLICTS, REPEATS = "replaced_blocks/", "written_rows/", "conflicts/", "repeats/"
 STAGE_US = "stage_us/"  # time spent, by stage
+OF_STAGES = (REPLACED_BLOCKS, WRITTEN_ROWS, CONFLICTS, REPEATS, STAGE_US)
 
 
 def of_chunk(raw: pa.Table, batches: Mapping[str, pa.RecordBatch]) -> Iterator[tuple[str, int]]:

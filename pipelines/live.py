@@ -137,8 +137,11 @@ class Live:
         while taken < len(self._late) and rows < LATE_ROWS:
             rows += self._late[taken].last - self._late[taken].first + 1
             taken += 1
-        if self._run_graph(Arrival.LATE, self._late[:taken]) is not None:
+        met = self._run_graph(Arrival.LATE, self._late[:taken])
+        if met is not None:
             del self._late[:taken]
+            # what was decoded was counted when the prompt rows of it were taken
+            self.metrics.met({name: amount for name, amount in met.items() if name.startswith(counts.OF_STAGES)})
         else:
             self._late = [one for one in self._late if _is_readable(self.layout.raw, one)]
 
