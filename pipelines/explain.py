@@ -31,7 +31,8 @@ TABLES_OF: dict[str, tuple[tuple[Table, ...], tuple[Table, ...]]] = {
     "RollUp": ((MINUTES, FLOW_MINUTES), (WINDOWS, FLOW_WINDOWS)),
 }
 _HEAD = f"""\
-The graph that `run` builds each tick and `backfill` for each part: on an explicit FnApiRunner, in this process.
+The graph that `run` builds each tick and `backfill` for each share of the log, on an explicit FnApiRunner; `stream`
+runs the same over a log without end.
 Elements are references to segments, Arrow record batches and numbers of blocks, never rows. A block is a minute of a
 table's time; all blocks of a table that change are replaced in one Delta commit, and who loses against another writer
 makes them again (pipelines/lake.py). The work of each step is in pipelines/stages.py, its arithmetic in
