@@ -9,7 +9,6 @@ taken up where the last stripe ended.
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from datetime import datetime
 from typing import IO, Any, TypeVar
 
@@ -37,7 +36,7 @@ class Backfill:
     """
 
     def __init__(self, setup: Setup, since: datetime | None, until: datetime | None):
-        self.setup = replace(setup, is_sole_owner=False)
+        self.setup = setup
         self.root, raw = setup.root, setup.layout.raw
         recover_abandoned(raw)
         self.positions, taken_back = settle(setup, Positions.load(setup.layout.positions))
