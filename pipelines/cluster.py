@@ -203,9 +203,8 @@ def main(argv: list[str]) -> int:
 
 
 def _run(config: Config, jobs: "Jobs", checkpoints: Path, arguments: argparse.Namespace) -> int:
-    # several workers write, so none may take the lake for its own
-    setup = replace(config.setup, root=config.root.resolve(), is_sole_owner=False)
-    setup = replace(setup, registry=config.registry.resolve())
+    # workers run in folders of their own
+    setup = replace(config.setup, root=config.root.resolve(), registry=config.registry.resolve())
     registry(setup.registry)
     if jobs.running():
         raise SettingError(f"the cluster at {jobs.address} runs the job already: `stop` it first")
