@@ -31,10 +31,10 @@ def make_log(root: Path, registry: RegistryFile, minutes: int, seed: int) -> tup
     for row in _messages(registry.lampposts, minutes, Random(seed)):
         held.append(row)
         if len(held) == SEGMENT_ROWS:
-            segments.append(_land(layout, held, first))
+            segments.append(land(layout, held, first))
             first, held = first + len(held), []
     if held:
-        segments.append(_land(layout, held, first))
+        segments.append(land(layout, held, first))
     return layout, segments
 
 
@@ -94,7 +94,8 @@ def _row(post: Lamppost, stream: str, message: payloads.Message) -> Landed:
     return device_topic(post.post_id, stream), payloads.encode(message), received  # type: ignore[arg-type]
 
 
-def _land(layout: Layout, rows: list[Landed], first: int) -> Segment:
+def land(layout: Layout, rows: list[Landed], first: int) -> Segment:
+    """(topic, payload, received microseconds) as one sealed segment that starts at offset `first`."""
     segment = Segment("bench", first, first + len(rows) - 1)
     path = segment.path(layout.raw)
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -20,7 +20,7 @@ from contracts.times import US, to_us
 from contracts.topics import parse_device_topic
 
 SCHEMA_VERSION = 1
-DECODER_VERSION = 2
+DECODER_VERSION = 3
 
 VEHICLE_CLASSES = ("motorcycle", "private_car", "taxi", "light_goods", "heavy_goods", "bus", "other")
 

@@ -21,6 +21,24 @@ class ContextTest(StrEnum):
 
 
 @dataclass(frozen=True, kw_only=True)
+class AtLeast:
+    """Internal consistency: of one message, `greater` is at least `lesser` less the `tolerance`, in their unit."""
+
+    greater: str
+    lesser: str
+    tolerance: float
+
+
+# WMO/TD-1236, internal consistency: gust >= mean; wind speed 0 and direction 0 (calm) only together. Fine particles are
+# part of the respirable ones; two optical counts of the same air differ by some ug/m3.
+AT_LEAST = (
+    AtLeast(greater="wind_gust_ms", lesser="wind_speed_ms", tolerance=0.1),
+    AtLeast(greater="pm10_ug_m3", lesser="pm2_5_ug_m3", tolerance=5),
+)
+ZERO_TOGETHER = (("wind_speed_ms", "wind_direction_deg"),)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Limits:
     """What a quantity's values may do from one minute to the next, in the quantity's unit.
 

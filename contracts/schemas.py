@@ -240,7 +240,9 @@ _STATE = [
 
 # the state before any test of context: the only context that those tests have
 _PLAIN = [
-    field("plain_count", pa.int64(), "1", "Values that no rule about their message alone speaks against."),
+    field(
+        "plain_count", pa.int64(), "1", "Plausible values: those that their message alone does not fail (flag 1, 2, 3)."
+    ),
     field("plain_last", pa.float64(), "as quantity", "Last of these, by event time.", True),
     field("plain_min", pa.float64(), "as quantity", "Least of these.", True),
     field("plain_max", pa.float64(), "as quantity", "Greatest of these.", True),

@@ -62,10 +62,12 @@ class Episodes:
 
 
 class FaultPlan:
-    """The faults of one run: `rates` by fault name, 0 or absent for none."""
+    """The faults of one run: `rates` by fault name, 0 or absent for none. `spans`: least and greatest size by fault
+    name, in place of its own: minutes of an episode; of a spike how many scatters it is off (tampering.scatter)."""
 
-    def __init__(self, rates: dict[str, float]):
+    def __init__(self, rates: dict[str, float], spans: dict[str, tuple[float, float]] | None = None):
         self.rates = {name: rate for name, rate in rates.items() if rate > 0}
+        self.spans = spans or {}
 
     def strikes(self, city: City, name: str, stream: str, posts: Ints, time_us: Ints) -> Ints:
         """Rows that a one-message fault hits."""
@@ -77,7 +79,7 @@ class FaultPlan:
 
     def episodes(self, city: City, name: str, posts: Ints, time_us: Ints) -> Episodes:
         """Which rows lie in an episode of a fault; of two that overlap, the earlier."""
-        shortest, longest = FAULTS[name].minutes or (0, 0)
+        shortest, longest = self.spans.get(name) or FAULTS[name].minutes or (0, 0)
         rows = len(posts)
         found = Episodes(np.zeros(rows, bool), np.zeros(rows, np.int64), np.zeros(rows, np.int64), np.zeros(rows))
         if name not in self.rates:
@@ -115,20 +117,38 @@ def draw(city: City, post: int, time_us: int, name: str) -> float:
 
 
 def parse(spec: str) -> FaultPlan:
-    """`none`, `default`, or `name=rate,...`. Raises SettingError that names what is wrong."""
+    """`none`, `default`, or `name=rate,...`, where `name=rate:from-to` also gives the sizes. Raises SettingError that
+    names what is wrong."""
     if spec == "none":
         return FaultPlan({})
     if spec == "default":
         return FaultPlan({fault.name: fault.rate for fault in FAULTS.values()})
-    rates = {}
+    rates, spans = {}, {}
     for part in spec.split(","):
         name, _, text = part.partition("=")
         if name not in FAULTS:
             raise SettingError(f"--faults: no fault is called {name!r}; there are {', '.join(FAULTS)}")
+        rate, _, span = text.partition(":")
         try:
-            rates[name] = float(text)
+            rates[name] = float(rate)
         except ValueError:
             rates[name] = -1.0
         if not 0 <= rates[name] <= 1:
             raise SettingError(f"--faults: {name} needs a rate from 0 to 1, as in {name}=0.001")
-    return FaultPlan(rates)
+        if span:
+            spans[name] = _span(name, span)
+    return FaultPlan(rates, spans)
+
+
+def _span(name: str, text: str) -> tuple[float, float]:
+    low, _, high = text.partition("-")
+    try:
+        found = float(low), float(high)
+    except ValueError:
+        found = 0.0, 0.0
+    if not (FAULTS[name].minutes or name == "spike") or not 0 < found[0] <= found[1]:
+        raise SettingError(
+            f"--faults: {name} cannot have the sizes {text!r}: episodes have minutes, as in stuck=0.01:60-180, and "
+            "spikes scatters, as in spike=0.001:6-20"
+        )
+    return found

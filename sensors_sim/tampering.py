@@ -5,7 +5,8 @@ from typing import Any
 import numpy as np
 
 from contracts.payloads import SENTINEL
-from contracts.quantities import QUANTITIES
+from contracts.quality import LIMITS
+from contracts.quantities import QUANTITIES, Aggregation
 from contracts.streams import STREAMS
 from contracts.times import US
 from sensors_sim import signals, sky
@@ -46,12 +47,46 @@ def tamper_values(city: City, plan: FaultPlan, slots: Slots, fields: list[Fields
                 mark: float | str = SENTINEL if draw(city, post, time_us, "sentinel") < 0.5 else "////"
             elif name == "out_of_range":
                 mark = round(limits.high + 0.5 * span, 1)
+            elif name in plan.spans:
+                spiked = _spiked(city, plan.spans[name], quantity, post, time_us, fields[row][quantity])
+                if spiked is None:
+                    continue
+                mark = spiked
             else:
                 true = fields[row][quantity]
                 base = true if isinstance(true, float) else limits.low
                 mark = round(base + (0.4 if base < limits.low + 0.5 * span else -0.4) * span, 1)
             _replace(notes, fields, row, name, quantity, mark)
     return notes
+
+
+def _spiked(
+    city: City, span: tuple[float, float], quantity: str, post: int, time_us: int, true: float | str
+) -> float | None:
+    """A value so many scatters off, up or down; None where there is none in the plausible range."""
+    if isinstance(true, str) or quantity not in LIMITS:
+        return None
+    size = span[0] + (span[1] - span[0]) * draw(city, post, time_us, "spike size")
+    off = size * scatter(city, quantity, post, time_us) * (1 if draw(city, post, time_us, "spike sign") < 0.5 else -1)
+    limits = QUANTITIES[quantity]
+    decimals = 0 if limits.resolution >= 1 else 1
+    if limits.aggregation is Aggregation.CIRCULAR:
+        # calm air has no direction, and half a turn is the most that one can be off
+        return None if true == 0 or abs(off) > 170 else round((true + off) % 360) or 360
+    for mark in (round(true + off, decimals), round(true - off, decimals)):
+        if limits.low <= mark <= limits.high:
+            return mark
+    return None
+
+
+def scatter(city: City, quantity: str, post: int, time_us: int) -> float:
+    """Sigma of a spike's size: the standard deviation of the faultless signal's one-minute changes in the hour around,
+    at least the quantity's `noise` of contracts.quality."""
+    times = time_us + 60 * US * np.arange(-30, 31)
+    changes = np.diff(signals.value(city, quantity, np.full(len(times), post), times))
+    if QUANTITIES[quantity].aggregation is Aggregation.CIRCULAR:
+        changes = (changes + 180) % 360 - 180
+    return max(LIMITS[quantity].noise, float(changes.std()))
 
 
 def _replace(

@@ -15,7 +15,7 @@ from contracts.quality import CONTEXT_MINUTES, LIMITS, ContextTest, Limits
 from contracts.quantities import QUANTITIES, Aggregation, Flag
 from contracts.schemas import FLAGS
 from contracts.times import MINUTE_US
-from pipelines.kernels.expectation import Mask, Matrix, Posts, expectation, less, of_others, running, widening
+from pipelines.kernels.expectation import Mask, Matrix, Posts, expectation, less, of_others, spread_but_one, widening
 from pipelines.kernels.frames import conform, empty
 
 PLAIN = ("post_id", "quantity", "window_start", "plain_count", "plain_last", "plain_min", "plain_max")
@@ -118,12 +118,12 @@ def _is_out(least: Matrix, greatest: Matrix, low: Matrix, high: Matrix, is_circu
 
 
 def _still(values: Matrix, least: Matrix, greatest: Matrix, limits: Limits, groups: Sequence[Posts]) -> Mask:
-    """Per post and wanted minute: the hour that ends with it has not varied by more than `still`."""
+    """Per post and wanted minute: the hour that ends with it has not varied by more than `still`, but for one minute (a
+    stuck sensor may have a spike)."""
     now = values[:, CONTEXT_MINUTES:]
     if limits.still is None:
         return np.zeros(now.shape, bool)
-    highest, lowest = running(greatest, CONTEXT_MINUTES, True), running(least, CONTEXT_MINUTES, False)
-    spread = (highest - lowest)[:, 1:]
+    spread = spread_but_one(least, greatest, CONTEXT_MINUTES)[:, 1:]
     known = np.cumsum(~np.isnan(values), axis=1)
     present = known[:, CONTEXT_MINUTES:] - known[:, :-CONTEXT_MINUTES]
     is_still = (present >= PRESENT_SHARE * CONTEXT_MINUTES) & (spread <= limits.still) & ~np.isnan(now)

@@ -149,12 +149,28 @@ def _without(ordered: Matrix, row: Posts, own: NDArray[np.float64], index: Posts
     return np.where((there < own) | np.isnan(own), there, after)
 
 
-def running(matrix: Matrix, length: int, is_greatest: bool) -> Matrix:
-    """The greatest or least value of each `length` columns in a row, NaNs left out."""
-    pick = np.fmax if is_greatest else np.fmin
-    found, width = matrix, 1
-    while width < length:
-        step = min(width, length - width)
-        found = pick(found[:, :-step], found[:, step:])
-        width += step
-    return found
+def spread_but_one(least: Matrix, greatest: Matrix, length: int) -> Matrix:
+    """Of each `length` columns in a row, greatest less least value without the one column that is furthest off; NaN
+    where fewer than two have values."""
+    (high, higher), (low, lower) = _two_greatest(greatest, length), _two_greatest(-least, length)
+    # -low is the least value, -lower the next
+    return np.fmin(higher + low, high + lower)
+
+
+def _two_greatest(matrix: Matrix, length: int) -> tuple[Matrix, Matrix]:
+    """The greatest and the second greatest value of each `length` columns in a row; NaN where there is none."""
+    wide = matrix.shape[1] - length + 1
+    first = second = np.full((matrix.shape[0], wide), np.nan)
+    best, next_best, size, at = matrix, np.full_like(matrix, np.nan), 1, 0
+    while size <= length:
+        if length & size:  # blocks of these sizes, side by side, make up the length
+            first, second = _merged(first, second, best[:, at : at + wide], next_best[:, at : at + wide])
+            at += size
+        best, next_best = _merged(best[:, :-size], next_best[:, :-size], best[:, size:], next_best[:, size:])
+        size *= 2
+    return first, second
+
+
+def _merged(first: Matrix, second: Matrix, other: Matrix, other_second: Matrix) -> tuple[Matrix, Matrix]:
+    rest = np.where(np.isnan(first) | np.isnan(other), np.nan, np.minimum(first, other))
+    return np.fmax(first, other), np.fmax(rest, np.fmax(second, other_second))

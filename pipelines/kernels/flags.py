@@ -1,22 +1,50 @@
-"""QARTOD flags from one message alone: sentinel, plausible range, the recorded traffic feeds' known dirt.
+"""QARTOD flags from one message alone: sentinel, plausible range, internal consistency, the recorded traffic feeds'
+known dirt.
 
 A value is never removed: it keeps its row and says what is wrong with it.
 """
 
+from collections.abc import Mapping
+
 import polars as pl
 
 from contracts.payloads import SENTINEL
+from contracts.quality import AT_LEAST, ZERO_TOGETHER
 from contracts.quantities import QUANTITIES, Flag, Quantity
 
 
-def flag_values(quantity: Quantity) -> pl.Expr:
-    """`flag` of a quantity's column `value`: 9 for a sentinel, 4 outside the plausible range."""
+def contradictions(values: Mapping[str, pl.Series]) -> dict[str, pl.Series]:
+    """Of one stream's messages, by quantity: whether another value of the message contradicts the value. Which of the
+    two is wrong, a message alone cannot tell. Values that other tests refuse contradict nothing."""
+    found: dict[str, pl.Series] = {}
+
+    def note(one: str, other: str, is_against: pl.Series) -> None:
+        for name in (one, other):
+            is_against = is_against & values[name].is_between(QUANTITIES[name].low, QUANTITIES[name].high)
+        is_against = is_against.fill_null(value=False)
+        for name in (one, other):
+            found[name] = found[name] | is_against if name in found else is_against
+
+    for row in AT_LEAST:
+        if row.greater in values and row.lesser in values:
+            note(row.greater, row.lesser, values[row.greater] < values[row.lesser] - row.tolerance)
+    for one, other in ZERO_TOGETHER:
+        if one in values and other in values:
+            note(one, other, (values[one] == 0) != (values[other] == 0))
+    return found
+
+
+def flag_values(quantity: Quantity, is_contradicted: pl.Expr) -> pl.Expr:
+    """`flag` of a quantity's column `value`: 9 for a sentinel, 4 outside the plausible range, 3 where another value of
+    the message contradicts it."""
     value = pl.col("value")
     flag = (
         pl.when(value == SENTINEL)
         .then(pl.lit(Flag.MISSING))
         .when(~value.is_between(quantity.low, quantity.high))
         .then(pl.lit(Flag.FAIL))
+        .when(is_contradicted)
+        .then(pl.lit(Flag.SUSPECT))
         .otherwise(pl.lit(Flag.GOOD))
     )
     return flag.cast(pl.Int8).alias("flag")

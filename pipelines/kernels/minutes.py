@@ -48,14 +48,17 @@ def _state(rows: pl.DataFrame, flags: pl.DataFrame) -> pl.DataFrame:
     group = ["post_id", "quantity", "window_start"]
     quantity = pl.col("quantity")
     is_circular, is_counter, is_level = (quantity.is_in(kind) for kind in (CIRCULAR, COUNTERS, LEVELS))
-    is_plain = pl.col("flag").is_in([1, 2]) & pl.col("value").is_not_null()
-    rows = (
-        rows.select(
-            "post_id", "quantity", "event_time", "digest", _MINUTE, value=pl.when(is_plain).then(pl.col("value"))
-        )
-        .with_columns(unflagged=pl.col("value"))
-        .sort("event_time", "digest")
-    )
+    # which of two values that contradict each other is wrong, the hour before may tell: suspects are context too
+    used, plain = ([1, 2], [1, 2, 3])
+    rows = rows.select(
+        "post_id",
+        "quantity",
+        "event_time",
+        "digest",
+        _MINUTE,
+        value=pl.when(pl.col("flag").is_in(used)).then(pl.col("value")),
+        unflagged=pl.when(pl.col("flag").is_in(plain)).then(pl.col("value")),
+    ).sort("event_time", "digest")
     if not flags.is_empty():
         limits = bounds(flags).with_columns(is_limited=pl.lit(value=True))
         rows = rows.join(limits, on=group, how="left", maintain_order="left")

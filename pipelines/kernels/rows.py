@@ -25,7 +25,7 @@ from contracts.payloads import (
 from contracts.quantities import of_stream
 from contracts.schemas import DEVICE_STATUS, DUMPING_EVENTS, FOOTFALL, LANE_FLOWS, OBSERVATIONS, QUARANTINE, Table
 from contracts.streams import HALF_MINUTE_S
-from pipelines.kernels.flags import flag_footfall, flag_lanes, flag_values, without_sentinel
+from pipelines.kernels.flags import contradictions, flag_footfall, flag_lanes, flag_values, without_sentinel
 from pipelines.kernels.frames import conform
 
 Frames = dict[str, pl.DataFrame]
@@ -108,14 +108,20 @@ def _observations(stream: str) -> Callable[[pl.DataFrame, Sequence[Message]], pl
 
     def observations(origin: pl.DataFrame, messages: Sequence[Message]) -> pl.DataFrame:
         columns = list(zip(*map(msgspec.structs.astuple, messages), strict=True))[_HEAD_FIELDS:]
+        values = {row.name: _values(column) for row, column in zip(quantities, columns, strict=True)}
+        against = contradictions(values)
+        never = pl.lit(value=False)
         parts = [
             origin.lazy()
-            .with_columns(_values(values))
+            .with_columns(values[row.name], is_contradicted=against.get(row.name, never))
             .filter(pl.col("value").is_not_null())
             .with_columns(
-                flag_values(quantity), without_sentinel(), quantity=pl.lit(quantity.name), stream=pl.lit(stream)
+                flag_values(row, pl.col("is_contradicted")),
+                without_sentinel(),
+                quantity=pl.lit(row.name),
+                stream=pl.lit(stream),
             )
-            for quantity, values in zip(quantities, columns, strict=True)
+            for row in quantities
         ]
         return conform(pl.concat(parts).collect(), OBSERVATIONS)
 

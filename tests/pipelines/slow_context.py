@@ -80,7 +80,11 @@ class Oracle:
     def spread(self, post: str, quantity: str, minute: int) -> tuple[float, int] | None:
         hour = [self.minutes.get((post, quantity, at)) for at in range(minute - 59, minute + 1)]
         known = [found for found in hour if found is not None]
-        return (max(k[2] for k in known) - min(k[1] for k in known), len(known)) if known else None
+        if len(known) < 2:
+            return None
+        low, lower = sorted(k[1] for k in known)[:2]
+        high, higher = sorted((k[2] for k in known), reverse=True)[:2]
+        return min(higher - low, high - lower), len(known)
 
     def rows(self, post: str, quantity: str, minute: int) -> set[Row]:
         limits, found = LIMITS[quantity], set[Row]()

@@ -166,7 +166,8 @@ def test_north_is_no_jump_and_calm_air_has_no_direction() -> None:
 
 def test_only_what_cannot_stand_still_is_stuck() -> None:
     assert one_story("temperature_c", [20.0] * 60 + [20.0]) == {"persistence"}
-    assert one_story("temperature_c", [20.1] * 2 + [20.0] * 59) == set()
+    assert one_story("temperature_c", [20.0] * 30 + [25.0] + [20.0] * 30) == {"persistence"}  # and a spike
+    assert one_story("temperature_c", [20.1] * 3 + [20.0] * 58) == set()
     assert one_story("humidity_pct", [100.0] * 61) == set()
     assert one_story("wind_speed_ms", [0.0] * 61) == set()
     assert one_story("wind_direction_deg", [0.0] * 61) == set()

@@ -113,11 +113,48 @@ def test_flags_of_values(value: object, flag: int, kept: float | None) -> None:
 
 
 @pytest.mark.parametrize(
+    ("values", "flags"),
+    [
+        ({"wind_speed_ms": 4.0, "wind_gust_ms": 3.0}, {"wind_speed_ms": 3, "wind_gust_ms": 3}),
+        ({"wind_speed_ms": 4.0, "wind_gust_ms": 3.9}, {"wind_speed_ms": 1, "wind_gust_ms": 1}),  # their resolution
+        ({"wind_speed_ms": 0.0, "wind_direction_deg": 90.0}, {"wind_speed_ms": 3, "wind_direction_deg": 3}),
+        ({"wind_speed_ms": 2.0, "wind_direction_deg": 0.0}, {"wind_speed_ms": 3, "wind_direction_deg": 3}),
+        ({"wind_speed_ms": 0.0, "wind_direction_deg": 0.0}, {"wind_speed_ms": 1, "wind_direction_deg": 1}),
+        # what is refused already, or was not measured, contradicts nothing
+        ({"wind_speed_ms": 90.0, "wind_gust_ms": 3.0}, {"wind_speed_ms": 4, "wind_gust_ms": 1}),
+        ({"wind_speed_ms": 3.0, "wind_gust_ms": -999.0}, {"wind_speed_ms": 1, "wind_gust_ms": 9}),
+        ({"wind_speed_ms": 0.0, "wind_direction_deg": "////"}, {"wind_speed_ms": 1, "wind_direction_deg": 9}),
+        ({"wind_direction_deg": 0.0}, {"wind_direction_deg": 1}),
+    ],
+)
+def test_flags_of_values_that_contradict_each_other(values: dict[str, Any], flags: dict[str, int]) -> None:
+    other = weather(START + timedelta(seconds=60), wind_speed_ms=1.0, wind_direction_deg=10.0, wind_gust_ms=2.0)
+    landed = [
+        Landed("lamplight/v1/KT1001/weather", payload, START + timedelta(seconds=61))
+        for payload in (weather(**values), other)
+    ]
+    rows = decoded(landed)["observations"]
+    found = rows.filter(pl.col("event_time") == START)
+    assert dict(zip(found["quantity"], found["flag"], strict=True)) == flags
+    assert rows.filter(pl.col("event_time") > START)["flag"].to_list() == [1, 1, 1]
+
+
+def test_fine_particles_are_part_of_the_respirable_ones() -> None:
+    for fine, flag in ((20.0, 1), (24.0, 1), (26.0, 3)):
+        payload = payloads.encode(payloads.Air(**HEAD, pm2_5_ug_m3=fine, pm10_ug_m3=20.0))  # type: ignore[arg-type]
+        assert one(payload, "air")["observations"]["flag"].to_list() == [flag, flag]
+
+
+@pytest.mark.parametrize(
     ("lanes", "flags"),
     [
         ([lane(count=0, mean_speed_kmh=50.0, occupancy_pct=-1.0)], [1]),
         ([lane(count=2, mean_speed_kmh=0.0)], [4]),
         ([lane(count=2, mean_speed_kmh=131.0)], [4]),
+        ([lane(count=0, mean_speed_kmh=131.0)], [1]),  # no vehicle: a placeholder, not a speed
+        ([lane(count=2, mean_speed_kmh=50.0, occupancy_pct=101.0)], [4]),
+        ([lane(count=2, mean_speed_kmh=50.0, occupancy_pct=-1.0)], [4]),
+        ([lane(count=2, mean_speed_kmh=50.0, occupancy_pct=100.0)], [1]),  # a queue
         ([lane(count=0, mean_speed_kmh=0.0, occupancy_pct=100.0)], [3]),
         ([lane(is_valid=False)], [9]),
         ([lane(), lane(), lane("Slow Lane")], [1, 3, 1]),

@@ -1,12 +1,14 @@
 """Signals are functions of (seed, post, quantity, time), and the city behaves as a city."""
 
 from datetime import datetime
+from itertools import chain
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from contracts.quality import AT_LEAST, ZERO_TOGETHER
 from contracts.quantities import QUANTITIES
 from contracts.times import HONG_KONG, US, to_us
 from sensors_sim import roads, showers, sky, streets
@@ -197,3 +199,17 @@ def test_dumping_is_rare_and_at_night() -> None:
     assert at_night.mean() > 0.7
     assert set(kinds.tolist()) <= {0, 1, 2, 3}
     assert ((confidence > 0) & (confidence <= 1)).all()
+
+
+def test_faultless_values_of_a_post_do_not_contradict_each_other() -> None:
+    """Gust and mean wind, calm and its direction, PM2.5 and PM10: by day and night, in showers too."""
+    posts = np.tile(ALL, 400)
+    times = MORNING + np.arange(len(posts)) * 37_000_111
+    shown = {
+        name: value(CITY, name, posts, times)
+        for name in {*(name for row in AT_LEAST for name in (row.greater, row.lesser)), *chain(*ZERO_TOGETHER)}
+    }
+    for row in AT_LEAST:
+        assert (shown[row.greater] >= shown[row.lesser]).all()
+    for one, other in ZERO_TOGETHER:
+        assert ((shown[one] == 0) == (shown[other] == 0)).all()
