@@ -5,7 +5,7 @@ SECONDS_ARG := $(if $(SECONDS),--seconds $(SECONDS),)
 
 .DEFAULT_GOAL := build
 
-.PHONY: help build demo test check format lock torture fuzz bench bench-ingest bench-pipeline bench-freshness bench-flink flink-env flink-cluster docs prism clean
+.PHONY: help build demo test check format lock torture fuzz bench bench-ingest bench-pipeline bench-freshness bench-quality bench-flink flink-env flink-cluster docs prism clean
 
 help: ## list what make can do
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
@@ -44,7 +44,7 @@ torture: build ## kill -9 of everything under load, and power cuts: nothing lost
 fuzz: build ## a million mutated messages: nothing crashes, nothing is unaccounted (MUTANTS=, SEED=)
 	@$(BIN)/python -m bench.fuzz $(if $(MUTANTS),--mutants $(MUTANTS),) $(if $(SEED),--seed $(SEED),)
 
-bench: bench-ingest bench-pipeline bench-freshness ## every benchmark, one JSON line per figure
+bench: bench-ingest bench-pipeline bench-freshness bench-quality ## every benchmark, one JSON line per figure
 
 bench-ingest: build ## durable ingest beside a subscriber that does nothing and Telegraf; receipts; memory (20 min)
 	@$(BIN)/python -m bench.ingest
@@ -53,6 +53,9 @@ bench-pipeline: build ## the Beam graph beside plain Polars and element-wise Bea
 	@$(BIN)/python -m bench.pipeline
 	@$(BIN)/python -m bench.backfill
 	@$(BIN)/python -m bench.tick
+
+bench-quality: build ## recall of injected faults and share of good values flagged (SEED=1001 RUNS=4 POSTS= HOURS=)
+	@$(BIN)/python -m bench.quality $(if $(SEED),--seed $(SEED),) $(if $(RUNS),--runs $(RUNS),) $(if $(POSTS),--posts $(POSTS),) $(if $(HOURS),--hours $(HOURS),)
 
 bench-freshness: build ## publish to catalogue, window close to open feed
 	@$(BIN)/python -m bench.freshness

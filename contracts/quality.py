@@ -68,8 +68,8 @@ LIMITS: dict[str, Limits] = {
     row.quantity: row
     for row in (
         Limits(quantity="temperature_c", noise=0.1, step_fail=3, still=0),
-        # WMO: persistence only below 95 %; a sensor that stands at 98 and more is saturated
-        Limits(quantity="humidity_pct", noise=0.5, step_fail=15, still=0, still_above=98),
+        # WMO: persistence only below 95 %; with `still` 0 only a saturated sensor stands still there, at 100 %
+        Limits(quantity="humidity_pct", noise=0.5, step_fail=15, still=0, still_above=100),
         # turbulence has no slope and long tails
         Limits(
             quantity="wind_speed_ms",
