@@ -13,18 +13,22 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
-from contracts.layout import Segment
+from contracts.layout import Positions, Segment
 from contracts.payloads import DECODERS, Birth, Heartbeat, PreviousBoot, SeqRange, Weather, encode
 from contracts.schemas import ANNOUNCEMENTS, TABLES
+from contracts.settings import SettingError
 from contracts.times import to_us
 from contracts.topics import device_topic
-from pipelines import graph, housekeeping, lake, stages
+from pipelines import graph, housekeeping, lake, live, stages
 from pipelines.announcements import announce, final_through
+from pipelines.config import from_environment, parser
 from pipelines.finality import Finality
 from pipelines.kernels import finality as kernel
 from pipelines.kernels.finality import COVER, MESSAGES, STATEMENTS
+from pipelines.metrics import Metrics
 from tests.pipelines.raw_log import BOOT, START, Landed, land, make_root, messages
 from tests.pipelines.test_lake import setup_of
+from tests.pipelines.test_live import config_of
 
 PERIODS = {"traffic": timedelta(seconds=30), "weather": timedelta(0), "status": timedelta(0)}
 POST = "KT1001"
@@ -440,3 +444,21 @@ def test_a_birth_that_its_clock_speaks_against_still_tells_how_the_boot_before_e
     city.land(Landed(device_topic(POST, "weather"), encode(last), at(16)))
     assert city.finality.look(to_us(at(16.5)))
     assert final_through(tmp_path)["weather"] == at(15)
+
+
+def test_a_drained_log_is_announced_and_claimed(tmp_path: Path) -> None:
+    """`run --once`: by the grace, because the log is old, and once."""
+    layout = make_root(tmp_path)
+    land(layout, [Landed(row.topic, row.payload, row.received) for row in messages(3, minutes=2)])
+    for _ in range(2):
+        metrics = Metrics(layout.raw)
+        assert live._run(config_of(tmp_path), metrics, live.StopFlag()) == 0
+        rows = pl.scan_delta(lake.open_table(tmp_path, "announcements")).collect()
+        assert Positions.load(layout.positions).versions["announcements"] == lake.versions(tmp_path)["announcements"]
+        assert rows.filter(pl.struct(ANNOUNCEMENTS.key).is_duplicated()).is_empty()
+        for stream in ("air", "pedestrian", "traffic", "weather"):
+            name = "lamplight_pipelines_final_through_timestamp_seconds"
+            newest = final_through(tmp_path)[stream].timestamp()
+            assert metrics.registry.get_sample_value(name, {"stream": stream}) == newest
+    with pytest.raises(SettingError, match="LAMPLIGHT_FINAL_GRACE_S"):
+        from_environment({"LAMPLIGHT_FINAL_GRACE_S": "0"}, parser().parse_args(["run", "--data", str(tmp_path)]))
