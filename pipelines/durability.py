@@ -34,7 +34,7 @@ def make_durable(root: Path, before: Mapping[str, int], after: Mapping[str, int]
     for name, version in after.items():
         if version > before.get(name, -1):
             table = Layout(root).table(name)
-            files |= _new_files(table, before.get(name, -1))
+            files |= _new_files(table, before.get(name, -1), version)
             folders |= {table, table / "_delta_log"}
     with ThreadPoolExecutor(_AT_ONCE) as pool:
         for _ in (*pool.map(_fsync, files), *pool.map(fsync_folder, folders)):
@@ -49,9 +49,9 @@ def _fsync(path: Path) -> None:
         os.close(descriptor)
 
 
-def _new_files(table: Path, since: int) -> set[Path]:
+def _new_files(table: Path, since: int, until: int) -> set[Path]:
     log = table / "_delta_log"
-    entries, checkpoints = log_files(log)
+    entries, checkpoints = _named(log, since, until) or log_files(log)
     files = {path for version, paths in checkpoints.items() if version > since for path in paths}
     # a power cut may have taken the pointer and left the checkpoint
     if files and (log / LAST_CHECKPOINT).exists():
@@ -63,6 +63,23 @@ def _new_files(table: Path, since: int) -> set[Path]:
         data |= {table / path for path in added}
         data -= {table / path for path in removed}
     return files | data
+
+
+def _named(log: Path, since: int, until: int) -> tuple[dict[int, Path], dict[int, list[Path]]] | None:
+    """What `log_files` finds of the versions behind `since`, by their names: a log holds thousands of entries, of
+    which a tick makes one or two. None where the log must be looked through: an entry is not there, or there is a
+    checkpoint."""
+    entries = {version: log / f"{version:020d}.json" for version in range(since + 1, until + 1)}
+    checkpoints = (log / f"{version:020d}.checkpoint.parquet" for version in entries)
+    try:
+        pointed = json.loads((log / LAST_CHECKPOINT).read_bytes())["version"]
+    except FileNotFoundError:
+        pointed = -1
+    except (ValueError, KeyError, TypeError):
+        return None
+    if pointed > since or any(path.exists() for path in checkpoints):
+        return None
+    return (entries, {}) if all(path.exists() for path in entries.values()) else None
 
 
 def log_files(log: Path) -> tuple[dict[int, Path], dict[int, list[Path]]]:
