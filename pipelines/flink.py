@@ -36,6 +36,7 @@ from contracts.settings import SettingError
 from contracts.times import US
 from pipelines import disk, durability, housekeeping, stages, waves
 from pipelines.cluster import home
+from pipelines.finality import Finality
 from pipelines.log import CHUNK_ROWS, TICK_ROWS, chunks, new_segments, passed, rewound, rows_new
 from pipelines.packing import unpack
 from pipelines.recovery import settle
@@ -45,6 +46,7 @@ from pipelines.waves import Chunk, Dirty, Done, Rows, Wave
 REREAD_S = 600
 RECOVER_S = 5
 TIDY_S = 300
+ANNOUNCE_S = 60
 TICKS_PER_S = 10
 LOCK_S = 30.0
 
@@ -52,11 +54,12 @@ LOCK_S = 30.0
 @dataclass(frozen=True, kw_only=True)
 class Job:
     """Settings as values, because workers see nothing of the client's environment. `workers` is Flink's parallelism
-    and the number of shards; `checkpoints` a folder that every machine sees."""
+    and the number of shards; `checkpoints` a folder that every machine sees; `final_grace_s` as in Config."""
 
     setup: Setup
     workers: int
     checkpoints: Path
+    final_grace_s: float
     checkpoint_s: int = 2
 
 
@@ -174,8 +177,8 @@ class Aggregate(ProcessFunction):
 
 
 class Claim(ProcessFunction):
-    """A wave whose every table and shard is done -> its positions, stored after the tables (law 4). Compaction and
-    vacuum have their turn here, before the tail is told to go on."""
+    """A wave whose every table and shard is done -> its positions, stored after the tables (law 4). What is final is
+    announced, and compaction and vacuum have their turn, before the tail is told to go on."""
 
     def __init__(self, job: Job):
         self.job = job
@@ -184,6 +187,8 @@ class Claim(ProcessFunction):
         leave_with_the_task_manager()
         self._done: defaultdict[int, set[tuple[str, int]]] = defaultdict(set)
         self._positions: Positions | None = None
+        self._finality: Finality | None = None
+        self._announce_at = 0.0
         self._messages = 0
         self._tidy_at = time.monotonic() + TIDY_S
 
@@ -217,6 +222,12 @@ class Claim(ProcessFunction):
         }
         covered_us = max(before.covered_us, wave.covered_us)
         self._positions = durability.claim(root, before, offsets, covered_us)
+        if wave.covered_us and time.monotonic() >= self._announce_at:
+            self._finality = self._finality or Finality(self.job.setup, self.job.final_grace_s)
+            if self._finality.look(covered_us):
+                self._positions = durability.claim(root, self._positions, offsets, covered_us)
+            if self._finality.is_caught_up:
+                self._announce_at = time.monotonic() + ANNOUNCE_S
         if time.monotonic() >= self._tidy_at:
             housekeeping.compact_all(root, time.time_ns() // 1000)
             self._positions = durability.claim(root, self._positions, offsets, covered_us)
