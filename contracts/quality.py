@@ -74,7 +74,7 @@ LIMITS: dict[str, Limits] = {
         Limits(
             quantity="wind_speed_ms",
             noise=0.2,
-            spike_scales=3.75,
+            spike_scales=3.9,
             has_trend=False,
             step_fail=20,
             still=0,
@@ -84,7 +84,7 @@ LIMITS: dict[str, Limits] = {
         Limits(
             quantity="wind_gust_ms",
             noise=0.4,
-            spike_scales=3.75,
+            spike_scales=4.0,
             has_trend=False,
             step_fail=30,
             still=0,
