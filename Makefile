@@ -5,7 +5,7 @@ SECONDS_ARG := $(if $(SECONDS),--seconds $(SECONDS),)
 
 .DEFAULT_GOAL := build
 
-.PHONY: help build demo test check format lock torture fuzz bench bench-ingest bench-pipeline bench-freshness bench-finality bench-quality bench-flink flink-env flink-cluster docs prism clean
+.PHONY: help build demo test check format lock torture fuzz bench bench-ingest bench-pipeline bench-freshness bench-finality bench-quality bench-flink bench-stream flink-env flink-cluster docs prism clean
 
 help: ## list what make can do
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
@@ -63,6 +63,8 @@ bench-freshness: build ## publish to catalogue, window close to open feed
 bench-finality: build ## what announcing final windows costs a tick, at 40 and 2,000 messages a second
 	@$(BIN)/python -m bench.finality --posts 340
 	@$(BIN)/python -m bench.finality --posts 17000
+bench-stream: build prism ## `pipelines stream` on Prism: delay, Prism's memory, a backlog (8 min)
+	@$(BIN)/python -m bench.stream
 
 bench-flink: build flink-env ## readings/s of a Flink cluster with one and two workers beside the local loop
 	@$(BIN)/python -m bench.flink

@@ -111,7 +111,7 @@ def _run(root: Path, posts: int, rate: float, seconds: float, *more: str) -> tup
                 print(f"{len(watch.seen)} heartbeats seen, {len(watch.claims)} claims", file=sys.stderr)
             if feeder.poll() is not None:
                 ended = ended or now
-                commits = _commits(root)
+                commits = commits_of(root)
                 is_claimed = bool(watch.claims) and watch.claims[-1][1] >= commits[-1].offset
                 live = (beat for commit in commits if commit.kind == "live" for beat in commit.beats)
                 if (is_claimed and all(beat in watch.seen for beat in live)) or now > ended + SETTLE_S:
@@ -124,7 +124,7 @@ def _run(root: Path, posts: int, rate: float, seconds: float, *more: str) -> tup
     return watch, commits
 
 
-def _commits(root: Path) -> list[Commit]:
+def commits_of(root: Path) -> list[Commit]:
     lines = (root / "durable.ndjson").read_text().splitlines()
     return [
         Commit(durable_us, kind, offset, [(post, seq) for post, seq in beats])
