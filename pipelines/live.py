@@ -37,6 +37,9 @@ class Live:
     All of it can be found again from the files: after a refusal of the disk the loop begins with a new one.
     """
 
+    # the lake's lock is held by this process, and one thread of it writes
+    is_sole_owner = True
+
     def __init__(self, config: Config, metrics: Metrics):
         make_folder(config.layout.lake)
         disk.check_room(config.layout.lake)
@@ -121,8 +124,7 @@ class Live:
     def _run_graph(self, arrival: Arrival, segments: list[Segment]) -> dict[str, int] | None:
         """What a run of the graph has met; None when a segment is gone: list them again."""
         try:
-            # the lake's lock is held by this process, and one thread of it writes
-            setup = replace(self.config.setup, is_sole_owner=True, arrival=arrival)
+            setup = replace(self.config.setup, is_sole_owner=self.is_sole_owner, arrival=arrival)
             return graph.run(setup, chunks(segments))
         except Exception as error:
             if not _is_gone(error) or all(one.path(self.layout.raw).exists() for one in segments):

@@ -29,6 +29,8 @@ STUCK_S = 300.0  # a chunk takes seconds
 class Stream(Live):
     """A live loop whose ticks hear from the job how far the tables are."""
 
+    is_sole_owner = False  # the job's workers write too
+
     def __init__(self, engine: Engine, lock: IO[Any], config: Config, metrics: Metrics):
         super().__init__(config, metrics)
         self._told = Told(self.layout)

@@ -23,9 +23,12 @@ from contracts.layout import Layout, Positions, Segment
 from contracts.settings import SettingError
 from pipelines import __main__ as command
 from pipelines import graph, source, stages, supervision
+from pipelines.config import from_environment, parser
 from pipelines.graph import Part
 from pipelines.log import spans
+from pipelines.metrics import Metrics
 from pipelines.source import MarkCoder, SegmentSource
+from pipelines.stream import Stream
 from pipelines.supervision import Job
 from pipelines.told import TellFn, Told, folder
 from tests.pipelines.raw_log import Landed, land, make_root, messages
@@ -294,6 +297,28 @@ def test_a_chunk_without_rows_is_told_of(tmp_path: Path, monkeypatch: pytest.Mon
     ((name, dirty),) = graph.UniteFn(setup_of(layout)).process((name, [(found, batch)]))
     ((name, dirty),) = graph.MinutesFn(setup_of(layout)).process((name, [dirty]))
     assert list(graph.RollUpFn(setup_of(layout)).process((name, dirty))) == [found]
+
+
+def test_what_is_read_again_is_written_beside_the_workers(
+    tmp_path: Path, landed: list[Landed], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    layout = make_root(tmp_path)
+    land(layout, landed[:50])
+    Positions(offsets={"a": 50}, versions={}, covered_us=0).store(layout.positions)
+    engine = supervision.Engine(runner="PrismRunner", prism=None, is_external=False, arguments=(), beam=())
+    arguments = parser().parse_args(["stream", "--no-release", "--data", str(tmp_path)])
+    config = from_environment({}, arguments)
+    stream = Stream(engine, (tmp_path / "lock").open("ab"), config, Metrics(layout.raw))
+    setups: list[stages.Setup] = []
+
+    def run(setup: stages.Setup, _: object) -> dict[str, int]:
+        setups.append(setup)
+        return {}
+
+    monkeypatch.setattr(graph, "run", run)
+    assert stream._read_again()
+    assert [setup.is_sole_owner for setup in setups] == [False]
+    assert not stream._read_again()
 
 
 @pytest.mark.parametrize(
