@@ -15,18 +15,19 @@ from polars.testing import assert_frame_equal
 
 from contracts.layout import Positions, Segment
 from contracts.payloads import DECODERS, Birth, Heartbeat, PreviousBoot, SeqRange, Weather, encode
+from contracts.registry import save_registry
 from contracts.schemas import ANNOUNCEMENTS, TABLES
 from contracts.settings import SettingError
 from contracts.times import to_us
 from contracts.topics import device_topic
-from pipelines import graph, housekeeping, lake, live, stages
+from pipelines import again, graph, housekeeping, lake, live, stages
 from pipelines.announcements import announce, final_through
 from pipelines.config import from_environment, parser
 from pipelines.finality import Finality
 from pipelines.kernels import finality as kernel
 from pipelines.kernels.finality import COVER, MESSAGES, STATEMENTS
 from pipelines.metrics import Metrics
-from tests.pipelines.raw_log import BOOT, START, Landed, land, make_root, messages
+from tests.pipelines.raw_log import BOOT, POSTS, START, Landed, land, make_root, messages, registry_file
 from tests.pipelines.test_lake import setup_of
 from tests.pipelines.test_live import config_of
 
@@ -353,6 +354,19 @@ def test_each_change_of_a_row_is_one_revision(city: City) -> None:
     city.land(second)
     late = late_rows(city.layout.root).filter(pl.col("quantity") == "temperature_c", pl.col("window_start") == START)
     assert late["revision"].to_list() == [2]
+
+
+def test_what_is_judged_again_is_a_revision_once(city: City) -> None:
+    root = city.layout.root
+    row = next(row for row in LOG if POST in row.topic and row.topic.endswith("weather"))
+    city.land(Landed(device_topic("KT9009", "weather"), row.payload, at(13)))
+    assert late_rows(root).is_empty()
+    save_registry(city.layout.registry, registry_file((*POSTS, "KT9009")))
+    for _ in range(2):
+        assert again.replay_quarantine(city.setup, [], None, is_dry=False) == 0
+        assert again.rebuild(city.setup, None, is_dry=False) == 0
+        late = late_rows(root)
+        assert (set(late["post_id"]), set(late["revision"])) == ({"KT9009"}, {1})
 
 
 def test_a_row_that_appears_after_the_announcement_begins_with_one(city: City) -> None:
