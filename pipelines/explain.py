@@ -6,6 +6,7 @@ import apache_beam as beam
 from apache_beam.pipeline import AppliedPTransform, PipelineVisitor
 
 from contracts.schemas import (
+    ANNOUNCEMENTS,
     DUPLICATES,
     FLAGS,
     FLOW_MINUTES,
@@ -28,7 +29,7 @@ TABLES_OF: dict[str, tuple[tuple[Table, ...], tuple[Table, ...]]] = {
     "Decode": ((), ()),
     "Unite": ((), (*READING_TABLES, DUPLICATES, QUARANTINE)),
     "MakeMinutes": ((OBSERVATIONS, FOOTFALL, LANE_FLOWS, MINUTES), (MINUTES, FLAGS, FLOW_MINUTES)),
-    "RollUp": ((MINUTES, FLOW_MINUTES), (WINDOWS, FLOW_WINDOWS)),
+    "RollUp": ((MINUTES, FLOW_MINUTES, ANNOUNCEMENTS), (WINDOWS, FLOW_WINDOWS)),
 }
 _HEAD = f"""\
 The graph that `run` builds each tick and `backfill` for each share of the log, on an explicit FnApiRunner; `stream`

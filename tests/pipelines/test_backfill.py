@@ -22,6 +22,7 @@ from contracts.settings import SettingError
 from contracts.times import to_us
 from pipelines import __main__ as command
 from pipelines import backfill, disk, graph, lake, live, stages
+from pipelines.announcements import final_through
 from pipelines.explain import TABLES_OF, graph_text
 from pipelines.log import in_order, received_between, rows_of
 from pipelines.metrics import Metrics
@@ -316,7 +317,12 @@ def touched(monkeypatch: pytest.MonkeyPatch) -> dict[str, set[str]]:
         found.setdefault(f"{now[-1]} replaces", set()).add(table.name)
         return replace(root, table, *rest)  # type: ignore[arg-type]
 
+    def looking_at_announcements(root: Path) -> object:
+        found.setdefault(f"{now[-1]} reads", set()).add("announcements")
+        return final_through(root)
+
     monkeypatch.setattr(lake, "read", reading)
+    monkeypatch.setattr(stages, "final_through", looking_at_announcements)
     monkeypatch.setattr(stages, "replace_blocks", replacing)
     return found
 
