@@ -102,19 +102,21 @@ def test_write_skew(
 
 
 def test_flags_of_minutes_that_were_not_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without the thirtieth minute the hour stands still and is flagged. It comes between our reading of the minutes
-    and our writing of the flags, and whoever brings it finds that no flag is missing."""
-    rows = [row for row in weather(1, minutes=90) if "KT1001" in row.topic]
-    still = [Landed(row.topic, TEMPERATURE.sub(b'"temperature_c":20.0', row.payload), row.received) for row in rows]
-    moved = Landed(rows[30].topic, TEMPERATURE.sub(b'"temperature_c":20.2', rows[30].payload), rows[30].received)
-    others = [row for row in still if row.payload != still[30].payload]
+    """Without some minutes in its middle the hour stands still and is flagged. They come between our reading of the
+    minutes and our writing of the flags, and whoever brings them finds that no flag is missing."""
+    rows = [row for row in weather(1, minutes=85) if "KT1001" in row.topic]
+    calm = [
+        Landed(row.topic, TEMPERATURE.sub(b'"temperature_c":20.%d' % value, row.payload), row.received)
+        for row, value in zip(rows, [0] * 28 + [1, 2] * 4 + [0] * 49, strict=True)
+    ]
+    moved, others = calm[28:36], calm[:28] + calm[36:]
     without = batch_of(tmp_path / "without", others)
-    want = batch_of(tmp_path / "want", [*others, moved])
-    assert without["flags"].height > 20
+    want = batch_of(tmp_path / "want", others + moved)
+    assert without["flags"].height > 10
     assert want["flags"].is_empty()
     layout = make_root(tmp_path / "got")
     lake.versions(layout.root)
-    late = land(layout, [moved], first=1000)
+    late = land(layout, moved, first=1000)
     worked_between(partial(work, setup_of(layout), [late]), "flags", monkeypatch)
     work(setup_of(layout), [land(layout, others)])
     assert_same(tables(layout.root), want)
