@@ -63,6 +63,7 @@ bench-freshness: build ## publish to catalogue, window close to open feed
 bench-finality: build ## what announcing final windows costs a tick, at 40 and 2,000 messages a second
 	@$(BIN)/python -m bench.finality --posts 340
 	@$(BIN)/python -m bench.finality --posts 17000
+
 bench-stream: build prism ## `pipelines stream` on Prism: delay, Prism's memory, a backlog (8 min)
 	@$(BIN)/python -m bench.stream
 
