@@ -87,7 +87,8 @@ def open_table(root: Path, name: str) -> DeltaTable:
         _HANDLES.forgotten = _forgotten
     if path in _HANDLES.by_path:
         handle, opened = _HANDLES.by_path[path]
-        handle.update_incremental()
+        if not _is_newest(handle, path):
+            handle.update_incremental()
         if handle.version() - opened < CHECKPOINT_EVERY:
             return handle
     try:
@@ -96,6 +97,13 @@ def open_table(root: Path, name: str) -> DeltaTable:
         handle = _create(path, TABLES[name])
     _HANDLES.by_path[path] = handle, handle.version()
     return handle
+
+
+def _is_newest(handle: DeltaTable, path: Path) -> bool:
+    """Whether nobody has committed since: the handle's log entry is there and the next one is not. (Entries are cleaned
+    up oldest first.) Bringing a handle up to date that is so takes 1.25 ms, and a tick asks 60 times."""
+    log, version = path / "_delta_log", handle.version()
+    return (log / f"{version:020d}.json").exists() and not (log / f"{version + 1:020d}.json").exists()
 
 
 def _create(path: Path, table: Table) -> DeltaTable:

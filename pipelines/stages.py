@@ -187,8 +187,14 @@ def _same_messages(setup: Setup, table: Table, blocks: set[int], new: pl.DataFra
 
 
 def _note_copies(setup: Setup, copies: pl.DataFrame) -> None:
+    if copies.is_empty():
+        return
     blocks = blocks_of(copies, DUPLICATES)
-    replace_blocks(setup.root, DUPLICATES, blocks, lambda noted: unite(noted, copies, DUPLICATES))
+    if setup.is_sole_owner:
+        key = list(DUPLICATES.key)
+        append_rows(setup.root, DUPLICATES, copies.join(_read(setup, DUPLICATES, blocks, key), on=key, how="anti"))
+    else:
+        replace_blocks(setup.root, DUPLICATES, blocks, lambda noted: unite(noted, copies, DUPLICATES))
 
 
 def make_minutes(setup: Setup, name: str, blocks: set[int]) -> set[int]:
