@@ -389,5 +389,8 @@ TABLES = {
     )
 }
 
+# what depends on the way the data came and not on the set of it: left out where tables are compared
+BY_ARRIVAL = frozenset({"announcements", "revision"})
+
 WINDOW_S = 300
 FLOW_WINDOW_S = 900

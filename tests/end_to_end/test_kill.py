@@ -6,7 +6,7 @@ from random import Random
 import polars as pl
 
 from contracts.layout import instances, sealed_segments
-from contracts.schemas import TABLES
+from contracts.schemas import BY_ARRIVAL, TABLES
 from contracts.segments import read_segment
 from demo.account import account
 from tests.broker import Mosquitto
@@ -25,9 +25,10 @@ def raw_messages(city: City) -> set[tuple[str, bytes]]:
 
 def tables(city: City) -> dict[str, pl.DataFrame]:
     found = {}
-    for name, table in TABLES.items():
+    for name in TABLES.keys() - BY_ARRIVAL:
         frame = pl.read_delta(str(city.layout.table(name)))
-        found[name] = frame.select(table.schema.names).sort(list(dict.fromkeys([*table.key, *frame.columns])))
+        columns = [column for column in TABLES[name].schema.names if column not in BY_ARRIVAL]
+        found[name] = frame.select(columns).sort(list(dict.fromkeys([*TABLES[name].key, *columns])))
     return found
 
 

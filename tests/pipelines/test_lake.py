@@ -13,7 +13,7 @@ from polars.testing import assert_frame_equal
 
 from contracts.layout import Layout, Positions
 from contracts.payloads import digest
-from contracts.schemas import OBSERVATIONS, TABLES
+from contracts.schemas import BY_ARRIVAL, OBSERVATIONS, TABLES
 from pipelines import graph, housekeeping, lake, stages
 from pipelines.kernels.unite import unite
 from pipelines.log import chunks, new_segments, passed, rewound
@@ -29,10 +29,10 @@ def tables(root: Path) -> dict[str, pl.DataFrame]:
     """Every table without what depends on the way the data came: revisions and announcements."""
     found = {}
     for name, table in TABLES.items():
-        if name == "announcements":
+        if name in BY_ARRIVAL:
             continue
         frame = pl.scan_delta(DeltaTable(str(Layout(root).table(name)))).collect()
-        columns = [column for column in table.schema.names if column != "revision"]
+        columns = [column for column in table.schema.names if column not in BY_ARRIVAL]
         found[name] = frame.select(columns).sort(table.identity)
     return found
 

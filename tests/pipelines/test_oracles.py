@@ -56,7 +56,7 @@ def test_minutes_are_their_readings(seed: int) -> None:
         "SELECT post_id, quantity, window_start, count(used) AS value_count, count(*) - count(used) AS flagged_count, "
         "min(used) AS value_min, max(used) AS value_max, arg_min(used, event_time) AS first_value, "
         "arg_max(used, event_time) AS last_value, max(event_time) AS last_event_time, "
-        "count(value) FILTER (flag IN (1, 2)) AS plain_count, max(value) FILTER (flag IN (1, 2)) AS plain_max, "
+        "count(value) FILTER (flag < 4) AS plain_count, max(value) FILTER (flag < 4) AS plain_max, "
         "CASE WHEN quantity <> 'wind_direction_deg' THEN sum(used) END AS value_sum, "
         "CASE WHEN quantity <> 'wind_direction_deg' THEN sum(used * used) END AS value_sum_squares, "
         "CASE WHEN quantity = 'noise_dba' THEN sum(10 ** (used / 10)) END AS energy_sum "
