@@ -27,7 +27,7 @@ TIDY_S = 300
 RECOVER_S = 5
 IDLE_TICK_S = 1.0  # open data is looked after and moments are covered even when nothing lands
 LOOK_S = 0.02
-LATE_ROWS = 8_000  # messages among which late ones are looked for in one tick
+LATE_ROWS = 6_000  # messages among which late ones are looked for in one tick
 ANNOUNCE_S = 60
 
 
