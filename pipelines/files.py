@@ -4,10 +4,14 @@ A file of the lake never changes, so what was read of it is kept: the readings o
 minutes that flags look at are read by every tick, and only what the last tick wrote is new.
 """
 
+import json
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
+from datetime import datetime
+from pathlib import Path
 from threading import Lock
-from typing import NamedTuple
+from typing import Any, NamedTuple
+from urllib.parse import unquote
 
 import numpy as np
 import polars as pl
@@ -15,7 +19,7 @@ import pyarrow as pa
 from deltalake import DeltaTable
 
 from contracts.schemas import Table
-from contracts.times import MINUTE_US, from_us
+from contracts.times import MINUTE_US, from_us, to_us
 from pipelines.kernels.frames import empty
 
 KEPT_BYTES = 256 * 1024 * 1024
@@ -37,19 +41,58 @@ class File(NamedTuple):
 
 
 def listed(handle: DeltaTable, table: Table) -> list[File]:
-    """The files of the handle's version, from the table's log alone."""
+    """The files of the handle's version, from the table's log alone.
+
+    What is known of an earlier version is brought forward by the log entries since: asking Delta for all files takes
+    longer with each file, and a tick asks for most tables anew.
+    """
     known = _listed.get(handle.table_uri)
-    if known is not None and known[0] == handle.version():
+    version = handle.version()
+    if known is not None and known[0] == version:
         return known[1]
+    found = None if known is None or known[0] > version else _forward(handle, table, *known)
+    if found is None:
+        found = _asked(handle, table)
+    _listed[handle.table_uri] = version, found
+    return found
+
+
+def _asked(handle: DeltaTable, table: Table) -> list[File]:
     actions = pa.table(handle.get_add_actions(flatten=True))
     bounds = [f"min.{table.time}", f"max.{table.time}"]
-    found: list[File] = []
-    if set(bounds) <= set(actions.column_names):
-        times = [actions[name].cast(pa.timestamp("us")).cast(pa.int64()).to_pylist() for name in bounds]
-        rows = zip(actions["path"].to_pylist(), *times, actions["num_records"].to_pylist(), strict=True)
-        found = [File(*row) for row in rows if row[1] is not None]
-    _listed[handle.table_uri] = handle.version(), found
-    return found
+    if not set(bounds) <= set(actions.column_names):
+        return []
+    times = [actions[name].cast(pa.timestamp("us")).cast(pa.int64()).to_pylist() for name in bounds]
+    rows = zip(actions["path"].to_pylist(), *times, actions["num_records"].to_pylist(), strict=True)
+    return [File(*row) for row in rows if row[1] is not None]
+
+
+def _forward(handle: DeltaTable, table: Table, version: int, known: list[File]) -> list[File] | None:
+    """The files after the log entries since a version; None when one of them is gone or says too little."""
+    log = Path(_root(handle)) / "_delta_log"
+    found = {file.name: file for file in known}
+    try:
+        for later in range(version + 1, handle.version() + 1):
+            for line in (log / f"{later:020d}.json").read_bytes().splitlines():
+                action = json.loads(line)
+                if "remove" in action:
+                    found.pop(unquote(action["remove"]["path"]), None)
+                elif "add" in action:
+                    file = _added(action["add"], table)
+                    found[file.name] = file
+    except (FileNotFoundError, KeyError, ValueError, TypeError):
+        return None
+    return list(found.values())
+
+
+def _added(add: dict[str, Any], table: Table) -> File:
+    stats = json.loads(add["stats"])
+    low, high = (to_us(datetime.fromisoformat(stats[name][table.time])) for name in ("minValues", "maxValues"))
+    return File(unquote(add["path"]), low, high, stats["numRecords"])
+
+
+def _root(handle: DeltaTable) -> str:
+    return handle.table_uri.removeprefix("file://").rstrip("/")
 
 
 def forget() -> None:
@@ -62,7 +105,7 @@ def read(handle: DeltaTable, table: Table, blocks: Iterable[int], columns: Seque
     wanted = np.unique(np.fromiter(blocks, dtype=np.int64))
     names = list(columns or table.schema.names)
     parts = [_columns(empty(table), names)]
-    root = handle.table_uri.removeprefix("file://").rstrip("/")
+    root = _root(handle)
     for file in listed(handle, table):
         first, last = file.low_us // MINUTE_US, file.high_us // MINUTE_US
         begin, end = np.searchsorted(wanted, [first, last + 1])

@@ -14,7 +14,7 @@ from polars.testing import assert_frame_equal
 from contracts.layout import Layout, Positions
 from contracts.payloads import digest
 from contracts.schemas import BY_ARRIVAL, OBSERVATIONS, TABLES
-from pipelines import graph, housekeeping, lake, stages
+from pipelines import files, graph, housekeeping, lake, stages
 from pipelines.kernels.unite import unite
 from pipelines.log import chunks, new_segments, passed, rewound
 from pipelines.stages import Setup
@@ -234,3 +234,17 @@ def test_positions_round_trip_and_rewind(tmp_path: Path) -> None:
     positions = Positions(offsets={"a": 40}, versions={"observations": 3}, covered_us=5)
     positions.store(layout.positions)
     assert Positions.load(layout.positions) == positions
+
+
+def test_files_known_by_the_log_entries_are_those_that_delta_lists(tmp_path: Path) -> None:
+    landed = dirty_log(4)
+    Random(4).shuffle(landed)
+    layout, setup = make_root(tmp_path), setup_of(make_root(tmp_path))
+    for at in range(0, len(landed), 200):
+        graph.run(setup, [(land(layout, landed[at : at + 200], first=at),)])
+        if at % 400:
+            housekeeping.compact_all(tmp_path, 2**62)
+        for name, table in TABLES.items():
+            handle = lake.open_table(tmp_path, name)
+            assert sorted(files.listed(handle, table)) == sorted(files._asked(handle, table))
+    assert lake.count_files(tmp_path, "observations") > 0
