@@ -30,6 +30,7 @@ CONTEXT = timedelta(minutes=10)
 # missed here, which never makes a window final too early
 SEALED_WITHIN = timedelta(seconds=60)
 PART = timedelta(minutes=5)
+ANNOUNCE_S = 60  # between two looks
 REMEMBERED = timedelta(hours=24)  # boots of which nothing was heard for so long are forgotten
 # a message that its clock speaks against has landed, but not at the time that it tells
 _WRONG_CLOCK = [Reason.FUTURE.value, Reason.TOO_OLD.value]

@@ -36,17 +36,14 @@ from contracts.settings import SettingError
 from contracts.times import US
 from pipelines import disk, durability, housekeeping, stages, waves
 from pipelines.cluster import home
-from pipelines.finality import Finality
-from pipelines.log import CHUNK_ROWS, TICK_ROWS, chunks, new_segments, passed, rewound, rows_new
+from pipelines.finality import ANNOUNCE_S, Finality
+from pipelines.housekeeping import TIDY_S
+from pipelines.log import CHUNK_ROWS, RECOVER_S, REREAD_S, TICK_ROWS, chunks, new_segments, passed, rewound, rows_new
 from pipelines.packing import unpack
 from pipelines.recovery import settle
 from pipelines.stages import Setup
 from pipelines.waves import Chunk, Dirty, Done, Rows, Wave
 
-REREAD_S = 600
-RECOVER_S = 5
-TIDY_S = 300
-ANNOUNCE_S = 60
 TICKS_PER_S = 10
 LOCK_S = 30.0
 

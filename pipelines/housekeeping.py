@@ -16,6 +16,7 @@ from pipelines.lake import HOOKS, commit_properties, file_bounds, open_table
 # commit has few files to look through; an hour when late readings are in.
 SPANS_S = ((600, 900), (3600, 7200))
 MANY_FILES = 4
+TIDY_S = 300  # between two rounds of compaction and vacuum
 
 
 def compact(root: Path, table: Table, now_us: int) -> int:

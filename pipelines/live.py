@@ -15,20 +15,17 @@ from contracts.settings import SettingError
 from contracts.times import US
 from pipelines import counts, disk, durability, graph, housekeeping, lake
 from pipelines.config import HEALTH, Config
-from pipelines.finality import Finality
-from pipelines.log import chunks, new_segments, old_segments, passed, rewound, rows_new, seals
+from pipelines.finality import ANNOUNCE_S, Finality
+from pipelines.housekeeping import TIDY_S
+from pipelines.log import RECOVER_S, REREAD_S, chunks, new_segments, old_segments, passed, rewound, rows_new, seals
 from pipelines.metrics import Metrics
 from pipelines.recovery import settle
 from pipelines.release.door import Door
 from pipelines.stages import Arrival
 
-REREAD_S = 600
-TIDY_S = 300
-RECOVER_S = 5
 IDLE_TICK_S = 1.0  # open data is looked after and moments are covered even when nothing lands
 LOOK_S = 0.02
 LATE_ROWS = 6_000  # messages among which late ones are looked for in one tick
-ANNOUNCE_S = 60
 
 
 class Live:

@@ -16,6 +16,8 @@ from contracts.times import US, to_us
 CHUNK_ROWS = 20_000
 TICK_ROWS = 60_000
 AGAIN_ROWS = 10_000
+REREAD_S = 600  # before the positions, read again after a start
+RECOVER_S = 5  # between two looks for segments that a killed ingest left open
 SEALED_WITHIN_S = 60.0  # far more than ingest takes, and than clocks differ
 
 Span = tuple[str, int, int]  # offsets [first, end) of an instance

@@ -5,10 +5,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
-from unittest import mock
 
 import polars as pl
-from deltalake import write_deltalake
 
 from bench import pipeline
 from contracts.layout import Layout, Segment
@@ -17,6 +15,7 @@ from pipelines.config import from_environment, parser
 from pipelines.log import chunks
 from pipelines.metrics import Metrics
 from pipelines.stages import Setup
+from tests.pipelines.crashes import dying_after
 from tests.pipelines.raw_log import Landed, land, make_root
 from tests.pipelines.rich_log import CITY
 from tests.pipelines.test_lake import assert_same, tables
@@ -113,16 +112,7 @@ def carry_out(root: Path, landed: Sequence[Landed], plan: Plan) -> dict[str, pl.
 
 def survives(work: Callable[[], None], commits: int) -> bool:
     """Whether work ends before the process dies, which it does at the commit after so many."""
-    done = 0
-
-    def dying(*args: object, **kwargs: object) -> None:
-        nonlocal done
-        if done == commits:
-            raise KeyboardInterrupt
-        done += 1
-        write_deltalake(*args, **kwargs)  # type: ignore[call-overload]
-
-    with mock.patch.object(lake, "write_deltalake", dying):
+    with dying_after(commits):
         try:
             work()
         except (KeyboardInterrupt, RuntimeError):

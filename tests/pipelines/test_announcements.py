@@ -5,7 +5,6 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from deltalake import write_deltalake
 from polars.testing import assert_frame_equal
 
 from contracts.layout import Positions, Segment
@@ -20,6 +19,7 @@ from pipelines.announcements import announce, final_through
 from pipelines.config import from_environment, parser
 from pipelines.finality import Finality
 from pipelines.metrics import Metrics
+from tests.pipelines.crashes import dying_after
 from tests.pipelines.raw_log import BOOT, POSTS, START, Landed, land, make_root, messages, registry_file
 from tests.pipelines.test_finality import POST, at
 from tests.pipelines.test_lake import setup_of
@@ -179,25 +179,12 @@ def test_a_row_that_appears_after_the_announcement_begins_with_one(city: City) -
 
 
 @pytest.mark.parametrize("survives", range(6))
-def test_a_crash_between_any_two_tables_is_no_further_revision(
-    city: City, survives: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_crash_between_any_two_tables_is_no_further_revision(city: City, survives: int) -> None:
     root = city.layout.root
     city.land(*LATE, is_processed=False)
     segment = Segment("a", city.offset - len(LATE), city.offset - 1)
-    committed = 0
-
-    def dying(*args: object, **kwargs: object) -> None:
-        nonlocal committed
-        if committed == survives:
-            raise KeyboardInterrupt
-        committed += 1
-        write_deltalake(*args, **kwargs)  # type: ignore[call-overload]
-
-    with monkeypatch.context() as patch:
-        patch.setattr(lake, "write_deltalake", dying)
-        with pytest.raises((KeyboardInterrupt, RuntimeError)):
-            graph.run(city.setup, [(segment,)])
+    with dying_after(survives), pytest.raises((KeyboardInterrupt, RuntimeError)):
+        graph.run(city.setup, [(segment,)])
     lake.forget()
     graph.run(city.setup, [(segment,)])
     assert set(late_rows(root)["revision"]) == {1}

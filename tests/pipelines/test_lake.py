@@ -18,6 +18,7 @@ from pipelines import files, graph, housekeeping, lake, stages
 from pipelines.kernels.unite import unite
 from pipelines.log import chunks, new_segments, passed, rewound
 from pipelines.stages import Setup
+from tests.pipelines.crashes import dying_after
 from tests.pipelines.raw_log import Landed, land, make_root, messages
 
 
@@ -119,28 +120,15 @@ def test_a_second_run_commits_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("survives", range(9))
-def test_a_crash_between_any_two_tables_heals(
-    tmp_path: Path, batch: dict[str, pl.DataFrame], survives: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_crash_between_any_two_tables_heals(tmp_path: Path, batch: dict[str, pl.DataFrame], survives: int) -> None:
     """The process dies after `survives` commits, before the positions are stored; the work is done again. Every other
     one is the only owner of the lake and appends."""
     layout, landed = make_root(tmp_path), dirty_log(1)
     segments = [land(layout, landed[:100], first=0), land(layout, landed[100:], first=100)]
-    committed = 0
-
-    def dying(*args: object, **kwargs: object) -> None:
-        nonlocal committed
-        if committed == survives:
-            raise KeyboardInterrupt
-        committed += 1
-        write_deltalake(*args, **kwargs)  # type: ignore[call-overload]
-
-    monkeypatch.setattr(lake, "write_deltalake", dying)
     setup = setup_of(layout, is_sole_owner=survives % 2 == 1)
-    with pytest.raises((KeyboardInterrupt, RuntimeError)):
+    with dying_after(survives) as life, pytest.raises((KeyboardInterrupt, RuntimeError)):
         graph.run(setup, [tuple(segments)])
-    monkeypatch.setattr(lake, "write_deltalake", write_deltalake)
-    assert committed == survives
+    assert life.commits == survives
     graph.run(setup, [(segment,) for segment in segments])
     assert_same(tables(tmp_path), batch)
 

@@ -41,7 +41,7 @@ def ask(query: str, **frames: pl.DataFrame) -> pl.DataFrame:
     return answer
 
 
-def equal(found: pl.DataFrame, wanted: pl.DataFrame, key: list[str]) -> None:
+def assert_equal(found: pl.DataFrame, wanted: pl.DataFrame, key: list[str]) -> None:
     assert wanted.height > 0
     found = found.select(wanted.columns).cast(dict(wanted.schema))  # type: ignore[arg-type]
     assert_frame_equal(found.sort(key), wanted.sort(key), check_exact=False, rel_tol=1e-9, abs_tol=1e-9)
@@ -65,7 +65,7 @@ def test_minutes_are_their_readings(seed: int) -> None:
         flags=found,
     )
     of_sensors = state.filter(~pl.col("quantity").str.starts_with("crossings"))
-    equal(of_sensors, wanted, CELL)
+    assert_equal(of_sensors, wanted, CELL)
     crossings = ask(
         "SELECT post_id, quantity, date_trunc('minute', event_time) AS window_start, count(*) FILTER (flag = 1) AS "
         "value_count, count(*) FILTER (flag <> 1) AS flagged_count, sum(value) FILTER (flag = 1) AS value_sum FROM "
@@ -73,7 +73,7 @@ def test_minutes_are_their_readings(seed: int) -> None:
         "WHERE NOT is_conflicting GROUP BY ALL",
         footfall=walked,
     )
-    equal(state.filter(pl.col("quantity").str.starts_with("crossings")), crossings, CELL)
+    assert_equal(state.filter(pl.col("quantity").str.starts_with("crossings")), crossings, CELL)
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -93,7 +93,7 @@ def test_a_direction_minutes_state_is_its_messages_vectors(seed: int) -> None:
     ).with_columns(pl.col("sin_sum", "cos_sum").fill_null(0.0))
     state = minutes(values, day.footfall(seed), found)
     state = state.filter((pl.col("quantity") == "wind_direction_deg") & (pl.col("value_count") > 0))
-    equal(state, wanted, ["post_id", "window_start"])
+    assert_equal(state, wanted, ["post_id", "window_start"])
 
 
 @pytest.mark.parametrize("period_s", [60, 300, 900, 3600])
@@ -109,7 +109,7 @@ def test_windows_are_their_minutes(period_s: int) -> None:
         "max(last_event_time) AS last_event_time FROM minutes GROUP BY ALL",
         minutes=state,
     )
-    equal(windows(state, period_s), wanted, CELL)
+    assert_equal(windows(state, period_s), wanted, CELL)
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -131,7 +131,7 @@ def test_flow_minutes_and_windows_are_their_lanes(seed: int) -> None:
             "FROM lanes AS l WHERE NOT is_conflicting GROUP BY post_id, direction, window_start",
             lanes=lanes,
         )
-        equal(found, wanted, ["post_id", "direction", "window_start"])
+        assert_equal(found, wanted, ["post_id", "direction", "window_start"])
 
 
 @given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 2), st.integers(0, 9), st.booleans()), max_size=20))

@@ -11,7 +11,6 @@ from typing import Any
 import msgspec
 import polars as pl
 import pytest
-from deltalake import write_deltalake
 
 from contracts import payloads
 from contracts.layout import Layout, Positions
@@ -21,6 +20,7 @@ from contracts.topics import device_topic
 from pipelines import again, graph, lake, recovery, revision
 from pipelines.kernels import decode
 from pipelines.kernels.rows import FRAME_OF
+from tests.pipelines.crashes import dying_after
 from tests.pipelines.raw_log import BOOT, START, Landed, land, make_root, registry_file
 from tests.pipelines.test_lake import assert_same, dirty_log, setup_of, tables
 
@@ -126,20 +126,6 @@ def lake_of(root: Path, landed: list[Landed], parts: int, file: RegistryFile) ->
     return layout
 
 
-def dying_after(commits: int, patch: Patch) -> None:
-    """The process dies at the commit after so many."""
-    done = 0
-
-    def dying(*args: object, **kwargs: object) -> None:
-        nonlocal done
-        if done == commits:
-            raise KeyboardInterrupt
-        done += 1
-        write_deltalake(*args, **kwargs)  # type: ignore[call-overload]
-
-    patch.setattr(lake, "write_deltalake", dying)
-
-
 @pytest.mark.parametrize("name", CASES)
 def test_a_rebuilt_lake_equals_a_fresh_one(tmp_path: Path, name: str, monkeypatch: Patch) -> None:
     case, landed = CASES[name], city_log(5)
@@ -168,10 +154,8 @@ def test_a_rebuild_that_dies_between_tables_heals(tmp_path: Path, survives: int,
     file = other_time(monkeypatch)
     save_registry(layout.registry, file)
     monkeypatch.setattr(revision, "CHUNK_ROWS", 300)
-    with monkeypatch.context() as patch:
-        dying_after(survives, patch)
-        with pytest.raises(KeyboardInterrupt):
-            again.rebuild(setup_of(layout), None, is_dry=False)
+    with dying_after(survives), pytest.raises(KeyboardInterrupt):
+        again.rebuild(setup_of(layout), None, is_dry=False)
     if survives % 2:
         # whoever comes next mends the minutes, although it judges nothing again
         recovery.settle(setup_of(layout), Positions.load(layout.positions))
@@ -246,10 +230,8 @@ def test_a_replay_moves_what_passes_now(tmp_path: Path, capsys: pytest.CaptureFi
     again.replay_quarantine(setup, ["unknown_post"], START + timedelta(hours=3), is_dry=False)
     assert lake.versions(layout.root) == versions
     for survives in (1, 4, 9):
-        with monkeypatch.context() as patch:
-            dying_after(survives, patch)
-            with pytest.raises(KeyboardInterrupt):
-                again.replay_quarantine(setup, ["unknown_post"], None, is_dry=False)
+        with dying_after(survives), pytest.raises(KeyboardInterrupt):
+            again.replay_quarantine(setup, ["unknown_post"], None, is_dry=False)
         # nothing is in neither place
         assert held(tables(layout.root)) == held(before)
     again.replay_quarantine(setup, [], None, is_dry=False)

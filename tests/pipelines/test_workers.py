@@ -18,6 +18,7 @@ from contracts.layout import Layout, Segment
 from contracts.times import MINUTE_US, to_us
 from pipelines import counts, housekeeping, lake, stages
 from pipelines.kernels.unite import unite
+from tests.pipelines.crashes import dying_after
 from tests.pipelines.raw_log import START, Landed, land, make_root
 from tests.pipelines.test_lake import assert_same, dirty_log, setup_of, tables
 from tests.pipelines.workers import Turns, in_processes, weather, work
@@ -211,17 +212,7 @@ def test_a_crash_after_any_commit_heals(tmp_path: Path, monkeypatch: pytest.Monk
         lake.versions(layout.root)
         segments = [land(layout, rows[:60]), land(layout, rows[60:], first=60)]
         work(setup_of(layout), [segments[1]])
-        left = survives
-
-        def dying(*args: object, **kwargs: object) -> None:
-            nonlocal left
-            if not left:
-                raise InterruptedError
-            left -= 1
-            write_deltalake(*args, **kwargs)  # type: ignore[call-overload]
-
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(lake, "write_deltalake", dying)
+        with dying_after(survives, InterruptedError):
             try:
                 work(setup_of(layout), [segments[0]])
                 is_done = True

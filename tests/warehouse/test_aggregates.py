@@ -33,7 +33,7 @@ def built(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     return root, day.build(root, request.param)
 
 
-def equal(found: pl.DataFrame, wanted: pl.DataFrame, *key: str) -> None:
+def assert_equal(found: pl.DataFrame, wanted: pl.DataFrame, *key: str) -> None:
     """The same rows and, up to the rounding of sums, the same numbers in the columns of `wanted`."""
     assert wanted.height > 0
     found = found.select(wanted.columns).cast(dict(wanted.schema))  # type: ignore[arg-type]
@@ -45,7 +45,7 @@ def test_every_period_is_the_kernels_merge_of_the_minutes(built: tuple[Path, pl.
     root, minutes = built
     found = ask(root, f"SELECT * FROM value_windows WHERE period_s = {period_s}")
     wanted = rollups.windows(minutes, period_s)
-    equal(found, wanted.select(set(found.columns) & set(wanted.columns)), "post_id", "quantity", "window_start")
+    assert_equal(found, wanted.select(set(found.columns) & set(wanted.columns)), "post_id", "quantity", "window_start")
 
 
 @pytest.mark.parametrize("period_s", PERIODS)
@@ -64,7 +64,7 @@ def test_values_are_those_of_the_readings(built: tuple[Path, pl.DataFrame], peri
         f"SELECT * FROM value_windows WHERE period_s = {period_s} AND value_count > 0 AND stream <> 'pedestrian' "
         "AND quantity NOT IN ('wind_direction_deg', 'rain_mm')",
     )
-    equal(found, wanted, "post_id", "quantity", "window_start")
+    assert_equal(found, wanted, "post_id", "quantity", "window_start")
 
 
 def test_what_is_flagged_is_counted_and_completeness_is_of_what_the_cadence_promises(
@@ -78,7 +78,7 @@ def test_what_is_flagged_is_counted_and_completeness_is_of_what_the_cadence_prom
     )
     assert wanted["flagged_count"].sum() > 500
     assert ask(built[0], "SELECT count(*) AS n FROM flags")["n"].item() > 100
-    equal(
+    assert_equal(
         ask(built[0], "SELECT * FROM hourly WHERE stream <> 'pedestrian'"),
         wanted,
         "post_id",
@@ -187,7 +187,7 @@ def test_air_has_a_mean_where_three_quarters_of_its_values_were_used(built: tupl
         found = ask(built[0], f"SELECT * FROM air WHERE period_s = {period_s}")
         windows = ask(built[0], f"SELECT * FROM value_windows WHERE period_s = {period_s} AND stream = 'air'")
         wanted = windows.with_columns(value=pl.when(pl.col("completeness") >= aqhi.DATA_CAPTURE).then("value"))
-        equal(found, wanted.select(set(found.columns) - {"reason"}), "post_id", "quantity", "window_start")
+        assert_equal(found, wanted.select(set(found.columns) - {"reason"}), "post_id", "quantity", "window_start")
         assert 0 < found["value"].null_count() < found.height
         assert (found["value"].is_null() == found["reason"].is_not_null()).all()
 
@@ -249,7 +249,7 @@ def test_traffic_is_that_of_the_lanes(built: tuple[Path, pl.DataFrame], period_s
         "FROM lane_flows AS l GROUP BY post_id, window_start, direction",
     ).with_columns(pl.col("vehicle_count").fill_null(0))
     found = ask(built[0], f"SELECT * FROM traffic WHERE period_s = {period_s}")
-    equal(found, wanted, "post_id", "direction", "window_start")
+    assert_equal(found, wanted, "post_id", "direction", "window_start")
     assert found["space_mean_speed_kmh"].null_count() >= found.filter(pl.col("post_id") == day.POSTS[1]).height
     for row in found.iter_rows(named=True):
         scale = SCALES["strategic roads" if row["speed_limit_kmh"] >= STRATEGIC_LIMIT_KMH else "urban roads"]
@@ -262,7 +262,7 @@ def test_traffic_is_that_of_the_lanes(built: tuple[Path, pl.DataFrame], period_s
     assert set(found["speed_limit_kmh"]) == {50, 80}
     flows = conform(ask(built[0], "SELECT * FROM flow_minutes"), FLOW_MINUTES)
     merged = rollups.flow_windows(flows, period_s)
-    equal(found, merged.select(set(found.columns) & set(merged.columns)), "post_id", "direction", "window_start")
+    assert_equal(found, merged.select(set(found.columns) & set(merged.columns)), "post_id", "direction", "window_start")
 
 
 @pytest.mark.parametrize("period_s", PERIODS)
@@ -276,7 +276,9 @@ def test_pedestrians_are_those_of_the_crossings(built: tuple[Path, pl.DataFrame]
         "120 * sum(crossings_in_count + crossings_out_count) FILTER (flag = 1) / nullif(value_count, 0) AS flow_per_h "
         "FROM footfall GROUP BY ALL",
     )
-    equal(ask(built[0], f"SELECT * FROM pedestrians WHERE period_s = {period_s}"), wanted, "post_id", "window_start")
+    assert_equal(
+        ask(built[0], f"SELECT * FROM pedestrians WHERE period_s = {period_s}"), wanted, "post_id", "window_start"
+    )
 
 
 @pytest.mark.parametrize("view", ["value_windows", "wind", "rain", "uv", "air", "aqhi", "traffic", "pedestrians"])
@@ -286,7 +288,7 @@ def test_from_a_moment_on_a_view_says_the_same(built: tuple[Path, pl.DataFrame],
     whole = ask(built[0], f"SELECT * FROM {view} WHERE {end} '{since.replace(minute=0)}'")
     assert 0 < whole.height < ask(built[0], f"SELECT * FROM {view}").height
     key = [name for name in ("post_id", "quantity", "direction", "period_s", "window_start") if name in whole.columns]
-    equal(ask(built[0], f"SELECT * FROM {view}_since(TIMESTAMPTZ '{since}')"), whole, *key)
+    assert_equal(ask(built[0], f"SELECT * FROM {view}_since(TIMESTAMPTZ '{since}')"), whole, *key)
 
 
 def test_a_session_in_another_zone_sees_the_same_windows(built: tuple[Path, pl.DataFrame]) -> None:
