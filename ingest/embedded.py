@@ -1,7 +1,8 @@
 """The embedded broker of the demo and of quick tests: iotcore (rumqttd) in a child process.
 
 It keeps sessions and queues in memory only and holds at most 100 messages in flight to one subscriber, whatever it is
-told; production runs Mosquitto.
+told. A client that comes with the id of one that has only just gone, on the other listener, ends its own listener
+(rumqttd 0.20.0). Production runs Mosquitto.
 """
 
 import tempfile

@@ -12,7 +12,7 @@ from tests.broker import Embedded, Mosquitto
 def round_trip(port: int, version: MQTTProtocolVersion) -> bytes:
     """Publish to ourselves at QoS 1 and return what comes back."""
     got: list[bytes] = []
-    client = mqtt.Client(CallbackAPIVersion.VERSION2, client_id="round-trip", protocol=version)
+    client = mqtt.Client(CallbackAPIVersion.VERSION2, client_id=f"round-trip-{version}", protocol=version)
 
     def connected(*_: Any) -> None:
         client.subscribe("t", 1)
