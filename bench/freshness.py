@@ -12,13 +12,13 @@ import time
 from datetime import datetime
 from pathlib import Path
 
-import duckdb
 import httpx
 
 from bench.figures import figure
 from contracts.times import to_us
 from tests.broker import free_port
 from tests.end_to_end.city import City, wait_for
+from warehouse.query import open_catalogue
 
 WINDOW_S = 60
 LOOK_S = 0.2
@@ -40,7 +40,7 @@ class Catalogue:
         if stamp == self._stamp:
             return
         is_first, self._stamp = self._stamp == 0, stamp
-        with duckdb.connect(str(self.path), read_only=True) as connection:
+        with open_catalogue(self.path) as connection:
             rows = connection.execute(
                 "SELECT post_id, stream, epoch_us(max(event_time)) FROM observations"
                 " WHERE event_time > now() - INTERVAL 3 MINUTE GROUP BY ALL"

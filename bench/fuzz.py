@@ -13,7 +13,6 @@ from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 
-import duckdb
 import paho.mqtt.client as mqtt
 import polars as pl
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
@@ -30,6 +29,7 @@ from tests.end_to_end.city import City, wait_for
 from tests.fuzz.laws import Found, examine
 from tests.fuzz.mutants import Mutant, mutants
 from tests.pipelines.raw_log import make_root
+from warehouse.query import open_catalogue
 
 BATCH = 20_000
 SHOWN = 20
@@ -131,7 +131,7 @@ def _accounted(layout: Layout, sent: list[tuple[str, bytes]], found: Found) -> F
     for name in (Counter(wanted.keys()) - counts) + (counts - Counter(wanted.keys())):
         found.unaccounted.append(f"in {counts[name]} places: {name[0]!r:.100}, digest {name[1]}")
     found.unaccounted += ["rows stand twice in a table"] * lake.doubled
-    with duckdb.connect(str(layout.catalogue), read_only=True) as catalogue:
+    with open_catalogue(layout.catalogue) as catalogue:
         # seqs up to 2^53 may be claimed, so each row is held to its own sum
         wrong = catalogue.execute(
             "SELECT post_id, stream, window_start FROM ledger"

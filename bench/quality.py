@@ -16,7 +16,6 @@ import sys
 import tempfile
 from pathlib import Path
 
-import duckdb
 import polars as pl
 
 from bench import faulty
@@ -29,6 +28,7 @@ from pipelines.stages import Setup
 from sensors_sim.faults import parse
 from warehouse.catalogue import publish
 from warehouse.config import Config
+from warehouse.query import open_catalogue
 
 FAULTS = "spike=0.004:6-20,stuck=0.01:70-180,sentinel=0.002,out_of_range=0.002"
 FOUND = {"spike": (3, 4), "stuck": (3, 4), "sentinel": (9,), "out_of_range": (4,)}
@@ -47,7 +47,7 @@ def judged(seed: int, posts: int, hours: int, root: Path) -> tuple[pl.DataFrame,
         log.layout.positions
     )
     publish(Config.build({}, root))
-    with duckdb.connect(str(log.layout.catalogue), read_only=True) as connection:
+    with open_catalogue(log.layout.catalogue) as connection:
         connection.execute("SET TimeZone = 'UTC'")
         values: pl.DataFrame = connection.sql(
             "SELECT post_id, stream, seq, quantity, event_time, flag FROM observations"

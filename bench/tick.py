@@ -23,8 +23,6 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import duckdb
-
 from bench import days as stored_days
 from bench.feed import BOOT, BURST_BOOT
 from bench.figures import figure
@@ -35,6 +33,7 @@ from contracts.schemas import READING_TABLES, TABLES
 from pipelines import housekeeping, lake
 from sensors_sim.fleet import build
 from tests.end_to_end.city import City, wait_for
+from warehouse.query import open_catalogue
 
 LOOK_S = 0.01
 WARM_S = 20.0
@@ -65,7 +64,7 @@ class Watch:
         if self._catalogue != (status.st_ino, status.st_mtime_ns):
             self._catalogue = (status.st_ino, status.st_mtime_ns)
             now_us = status.st_mtime_ns // 1000
-            with duckdb.connect(str(self.layout.catalogue), read_only=True) as connection:
+            with open_catalogue(self.layout.catalogue) as connection:
                 rows = connection.execute(
                     "SELECT post_id, seq FROM device_status"
                     " WHERE boot_id = ? AND event_time > now() - INTERVAL 2 MINUTE",
@@ -178,7 +177,7 @@ def burst(folder: Path, options: argparse.Namespace) -> None:
     end_us = next(time_us for time_us, offset in watch.claims if offset >= old[-1].offset)
     before = _ages(watch, commits, commits[0].durable_us + WARM_S * 1e6, begin_us - 3e6)
     during = _ages(watch, commits, begin_us, end_us)
-    with duckdb.connect(str(watch.layout.catalogue), read_only=True) as connection:
+    with open_catalogue(watch.layout.catalogue) as connection:
         readings = sum(
             connection.execute(f"SELECT count(*) FROM {table.name} WHERE boot_id = ?", [BURST_BOOT]).fetchall()[0][0]
             for table in READING_TABLES

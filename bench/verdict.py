@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import duckdb
 import polars as pl
 
 from bench.held import held, landed
 from contracts.layout import Layout
+from warehouse.query import open_catalogue
 
 KEY = ["boot_id", "stream", "seq"]
 # a message that its post has given a seq, and that was never to arrive or that the post has reported
@@ -72,7 +72,7 @@ def _receipted(path: Path) -> pl.DataFrame:
 def _ledger(layout: Layout, truth: Path, probe: str) -> tuple[int, list[str]]:
     """Missing seqs that no fault explains, and whether the ledger adds up."""
     faults = []
-    with duckdb.connect(str(layout.catalogue), read_only=True) as catalogue:
+    with open_catalogue(layout.catalogue) as catalogue:
         columns = "expected", "accepted", "quarantined", "dropped", "missing"
         sums = catalogue.execute(
             f"SELECT {', '.join(f'sum({name}_count)' for name in columns)} FROM ledger WHERE post_id <> $post",

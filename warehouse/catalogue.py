@@ -21,7 +21,7 @@ from contracts.schemas import TABLES
 from contracts.settings import SettingError
 from contracts.times import from_us
 from warehouse.config import Config
-from warehouse.reference import SNAPSHOT, ReferenceTable, ingest_events, registry_tables, state
+from warehouse.reference import SNAPSHOT, ReferenceTable, full_name, ingest_events, registry_tables, state
 from warehouse.template import attached, describe, template
 from warehouse.views import View, raw_view
 
@@ -127,8 +127,8 @@ def _build(path: Path, raw: list[View], tables: list[ReferenceTable]) -> None:
     with attached(path) as connection:
         for table in tables:
             connection.register("rows", table.rows)
-            connection.execute(f"INSERT INTO main.{table.name} SELECT * FROM rows")
+            connection.execute(f"INSERT INTO {full_name(table.name)} SELECT * FROM rows")
             connection.unregister("rows")
         for view in raw:
-            connection.execute(f"CREATE OR REPLACE VIEW lake.{view.name} AS {view.text}")
-            describe(connection, f"lake.{view.name}", "VIEW", view.comment, view.columns)
+            connection.execute(f"CREATE OR REPLACE VIEW {view.full_name} AS {view.text}")
+            describe(connection, view.full_name, "VIEW", view.comment, view.columns)

@@ -9,6 +9,7 @@ from pathlib import Path
 import duckdb
 
 from contracts.settings import SettingError
+from warehouse.views import SCHEMAS, quoted
 
 FORMATS = ("table", "csv", "json", "parquet")
 MAX_TABLE_ROWS = 200
@@ -22,7 +23,8 @@ _READING = {duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN}
 
 
 def open_catalogue(path: Path) -> duckdb.DuckDBPyConnection:
-    """A read-only connection with times in UTC. Raises SettingError when there is no catalogue to open."""
+    """A read-only connection with times in UTC; views need no schema before their name. Raises SettingError when there
+    is no catalogue to open."""
     if not path.exists():
         raise SettingError(f"no catalogue at {path}: run `python -m warehouse publish`, or change LAMPLIGHT_DATA")
     try:
@@ -31,6 +33,7 @@ def open_catalogue(path: Path) -> duckdb.DuckDBPyConnection:
         raise SettingError(f"catalogue {path} cannot be opened: {one_line(error)}") from error
     # nothing is fetched from anywhere at run time: a question about a URL fails at once and says why
     connection.execute("SET TimeZone = 'UTC'; SET autoinstall_known_extensions = false")
+    connection.execute(f"SET search_path = {quoted(','.join(('main', *SCHEMAS)))}")
     return connection
 
 
@@ -110,8 +113,8 @@ def describe_columns(path: Path, name: str) -> list[tuple[str, str, str]]:
     with open_catalogue(path) as connection:
         rows = connection.execute(
             "SELECT column_name, data_type, comment FROM duckdb_columns() "
-            "WHERE NOT internal AND schema_name = ? AND table_name = ? ORDER BY column_index",
-            [schema or "main", table],
+            "WHERE NOT internal AND list_contains(?, schema_name) AND table_name = ? ORDER BY column_index",
+            [[schema] if schema else ["main", *SCHEMAS], table],
         ).fetchall()
     if not rows:
         raise SettingError(f"no view {name}: `python -m warehouse views` lists them")

@@ -151,6 +151,12 @@ REFERENCE = {
     "state": STATE,
     "ingest_events": INGEST_EVENTS,
 }
+_SCHEMAS = {
+    "lamppost_entries": "city",
+    "directions": "city",
+    "sensors": "city",
+    "ingest_events": "quality",
+}
 DESCRIPTIONS = {
     "lamppost_entries": "The registry. Grain: one post and time span. Key: post_id, valid_from.",
     "directions": "Directions of travel that a post sees. Grain: one direction of an entry. "
@@ -168,6 +174,11 @@ DESCRIPTIONS = {
     "ingest_events": "What befell the ingest instances: a reason for what the ledger misses. Grain: one event. "
     "Key: instance, event_time, kind.",
 }
+
+
+def full_name(name: str) -> str:
+    """A reference table's name with its schema: main holds what every schema uses."""
+    return f"{_SCHEMAS.get(name, 'main')}.{name}"
 
 
 @dataclass(frozen=True, kw_only=True)

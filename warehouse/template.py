@@ -9,8 +9,8 @@ from tempfile import TemporaryDirectory
 import duckdb
 
 from contracts.schemas import TABLES
-from warehouse.reference import DESCRIPTIONS, REFERENCE, of_contracts
-from warehouse.views import column_comments, quoted, raw_view, sql_views
+from warehouse.reference import DESCRIPTIONS, REFERENCE, full_name, of_contracts
+from warehouse.views import SCHEMAS, column_comments, quoted, raw_view, sql_views
 
 STORAGE_VERSION = "v1.5.0"  # so that DuckDB 1.5 opens the file too
 BLOCK_SIZE = 16_384  # a small table takes a block of its own, and the file is written each second (half as long)
@@ -38,23 +38,23 @@ def template() -> bytes:
     with TemporaryDirectory(prefix="lamplight-") as folder:
         path = Path(folder) / "template.duckdb"
         with attached(path) as connection:
-            connection.execute("CREATE SCHEMA lake")
+            for schema in ("lake", *SCHEMAS):
+                connection.execute(f"CREATE SCHEMA {schema}")
             known = of_contracts()
-            for name, schema in REFERENCE.items():
-                connection.register("rows", known.get(name, schema.empty_table()))
-                connection.execute(f"CREATE TABLE main.{name} AS SELECT * FROM rows")
+            for name, columns in REFERENCE.items():
+                connection.register("rows", known.get(name, columns.empty_table()))
+                connection.execute(f"CREATE TABLE {full_name(name)} AS SELECT * FROM rows")
                 connection.unregister("rows")
-                describe(connection, f"main.{name}", "TABLE", DESCRIPTIONS[name], column_comments(schema))
+                describe(connection, full_name(name), "TABLE", DESCRIPTIONS[name], column_comments(columns))
             for table in TABLES.values():
                 connection.execute(f"CREATE VIEW lake.{table.name} AS {raw_view(table, []).text}")
             for view in sql_views():
-                name = f"main.{view.name}"
-                connection.execute(f"CREATE VIEW {name} AS {view.text}")
-                describe(connection, name, "VIEW", view.comment, view.columns)
+                connection.execute(f"CREATE VIEW {view.full_name} AS {view.text}")
+                describe(connection, view.full_name, "VIEW", view.comment, view.columns)
                 if view.macro:
-                    connection.execute(f"CREATE MACRO {name}_since(since) AS TABLE {view.macro}")
+                    connection.execute(f"CREATE MACRO {view.full_name}_since(since) AS TABLE {view.macro}")
                     said = f"{view.name} from the moment `since` on."
-                    connection.execute(f"COMMENT ON MACRO TABLE {name}_since IS {quoted(said)}")
+                    connection.execute(f"COMMENT ON MACRO TABLE {view.full_name}_since IS {quoted(said)}")
         return path.read_bytes()
 
 

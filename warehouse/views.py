@@ -1,4 +1,4 @@
-"""The SQL views: one file each in `sql/`, whose first lines say meaning, grain and key.
+"""The SQL views: one file each in `sql/{schema}/`, whose first lines say meaning, grain and key.
 
     -- Meaning in one or more lines.
     -- Grain: what one row is
@@ -8,7 +8,8 @@
     -- Reads: other views, or parts (`sql/parts/`, of the same form), that the body selects from
 
 Views read `lake` and the reference tables. What a view reads besides is carried in it as common table expressions, so
-that each is computed once; no view of the catalogue refers to another. Where a text holds `$since`, a view reads the
+that each is computed once; no view of the catalogue refers to another. A name stands in one schema only, so that it can
+be used without it. Where a text holds `$since`, a view reads the
 whole lake, and a table macro `{view}_since(since)` beside it reads what it needs from a moment on.
 
 Raw views of the lake's tables have no file: they are rendered from the contract.
@@ -26,7 +27,15 @@ from contracts.schemas import TABLES, Table
 from warehouse.reference import REFERENCE
 
 SQL = Path(__file__).parent / "sql"
-PARTS = SQL / "parts"
+PARTS = "parts"
+SCHEMAS = {
+    "readings": "What the lampposts sent, each message once, typed and flagged.",
+    "minutes": "Mergeable state of single minutes.",
+    "windows": "Values of longer windows, of one quantity or of a subject.",
+    "city": "Where the posts stand and what they carry.",
+    "quality": "What became of every message, and how far values can be trusted.",
+    "open": "What was published.",
+}
 ALWAYS = "TIMESTAMPTZ '1970-01-03 00:00:00Z'"  # no event time is earlier than 1970
 
 DUCKDB_TYPES = {
@@ -44,8 +53,10 @@ DUCKDB_TYPES = {
 
 @dataclass(frozen=True, kw_only=True)
 class View:
-    """A view of the catalogue; `columns` holds what is said of each of its columns, by name."""
+    """A view of the catalogue; `columns` holds what is said of each of its columns, by name; `schema` is one of
+    SCHEMAS, or lake."""
 
+    schema: str
     name: str
     meaning: str
     grain: str
@@ -65,6 +76,10 @@ class View:
         return self.body.replace("$since", "since") if "$since" in self.body else None
 
     @property
+    def full_name(self) -> str:
+        return f"{self.schema}.{self.name}"
+
+    @property
     def comment(self) -> str:
         return f"{self.meaning} Grain: {self.grain}. Key: {self.key}."
 
@@ -82,7 +97,7 @@ _TITLES = re.compile(r"-- (Grain|Key|Columns|Reads): (.+)")
 _COLUMN = re.compile(r"-- Column (\w+)( \[[^]]+\])?: (.+)")
 
 
-def parse_view(name: str, text: str) -> View:
+def parse_view(schema: str, name: str, text: str) -> View:
     """A view from its file. Raises ValueError when its first lines lack the meaning, the grain or the key."""
     meaning: list[str] = []
     titles: dict[str, str] = {}
@@ -103,6 +118,7 @@ def parse_view(name: str, text: str) -> View:
         schemas = {table.name: table.schema for table in TABLES.values()} | REFERENCE
         inherited = column_comments(schemas[source])
     return View(
+        schema=schema,
         name=name,
         meaning=" ".join(meaning),
         grain=titles["Grain"],
@@ -133,14 +149,15 @@ def carrying(view: View, known: Mapping[str, View]) -> View:
     return replace(view, body=f"WITH {carried}\nSELECT * FROM (\n{view.body}\n)")
 
 
-def _read_all(folder: Path) -> dict[str, View]:
-    return {path.stem: parse_view(path.stem, path.read_text("utf-8")) for path in sorted(folder.glob("*.sql"))}
+def _read_all(*schemas: str) -> dict[str, View]:
+    paths = sorted(path for schema in schemas for path in (SQL / schema).glob("*.sql"))
+    return {path.stem: parse_view(path.parent.name, path.stem, path.read_text("utf-8")) for path in paths}
 
 
 @cache
 def sql_views() -> tuple[View, ...]:
-    """Every view in `sql/`, by name, with what it reads."""
-    views = _read_all(SQL)
+    """Every view in `sql/`, with what it reads."""
+    views = _read_all(*SCHEMAS)
     return tuple(carrying(view, views | _read_all(PARTS)) for view in views.values())
 
 
@@ -161,6 +178,7 @@ def raw_view(table: Table, files: list[str]) -> View:
     key = ", ".join(table.key) + (", digest" if table.is_reading else "")
     meaning = f"Raw table of the lake, conflicting copies included. {table.description}"
     return View(
+        schema="lake",
         name=table.name,
         meaning=meaning if table.is_reading else f"Raw table of the lake. {table.description}",
         grain="as the table says",

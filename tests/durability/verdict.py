@@ -13,7 +13,6 @@ from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
-import duckdb
 import polars as pl
 from deltalake import DeltaTable
 
@@ -30,6 +29,7 @@ from tests.durability.replay import Message, rows
 from tests.end_to_end.city import ROOT, City
 from warehouse.catalogue import publish
 from warehouse.config import Config
+from warehouse.query import open_catalogue
 
 LONG_AGO_S = 7200.0
 
@@ -122,7 +122,7 @@ class Judge:
     def ledger(self) -> None:
         """The ledger counts every message that tells its boot, stream and seq once, as accepted or quarantined."""
         publish(Config.build({}, self.cut.root))
-        with duckdb.connect(str(self.layout.catalogue), read_only=True) as connection:
+        with open_catalogue(self.layout.catalogue) as connection:
             counted = connection.sql("SELECT sum(accepted_count + quarantined_count) FROM ledger").fetchall()[0][0]
         landed = {each[1:] for each in seqs(self.raw_messages())}
         if counted != len(landed):

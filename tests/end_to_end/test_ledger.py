@@ -8,7 +8,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import duckdb
 import msgspec
 import polars as pl
 import pytest
@@ -19,6 +18,7 @@ from contracts.segments import read_segment
 from contracts.topics import parse_device_topic
 from tests.broker import Mosquitto, need_mosquitto
 from tests.end_to_end.city import City, wait_for
+from warehouse.query import open_catalogue
 
 Key = tuple[str, str, int]  # boot, stream, seq
 REASONS = {"malformed": "malformed", "truncated": "malformed", "future": "future", "unknown_post": "unknown_post"}
@@ -110,7 +110,7 @@ def truth(city: City) -> dict[str, dict[Key, str]]:
 
 
 def ask(layout: Layout, query: str) -> list[tuple[Any, ...]]:
-    with duckdb.connect(str(layout.catalogue), read_only=True) as connection:
+    with open_catalogue(layout.catalogue) as connection:
         connection.execute("SET TimeZone = 'UTC'")
         return connection.execute(query).fetchall()
 

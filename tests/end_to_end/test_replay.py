@@ -8,13 +8,13 @@ from collections import Counter
 from datetime import datetime, timedelta
 from pathlib import Path
 
-import duckdb
 import msgspec
 import polars as pl
 import pytest
 
 from tests.broker import Mosquitto, need_mosquitto
 from tests.end_to_end.city import City, wait_for
+from warehouse.query import open_catalogue
 
 FILE = Path(__file__).parents[1] / "data" / "rawSpeedVol-all_20240406T2127.xml"
 
@@ -65,7 +65,7 @@ def test_the_file_is_what_it_was() -> None:
 
 
 def test_every_lane_reading_is_a_reading_or_in_quarantine(replayed: City) -> None:
-    with duckdb.connect(str(replayed.layout.catalogue), read_only=True) as catalogue:
+    with open_catalogue(replayed.layout.catalogue) as catalogue:
         rows = catalogue.execute(
             "SELECT post_id, event_time, lane, mean_speed_kmh, vehicle_count, occupancy_pct, speed_sd_kmh, is_valid"
             " FROM lane_flows"

@@ -5,7 +5,6 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import duckdb
 import polars as pl
 import pyarrow as pa
 from deltalake import DeltaTable, write_deltalake
@@ -16,6 +15,7 @@ from contracts.schemas import TABLES, Table
 from contracts.times import to_us
 from tests.feed_samples import post_id
 from warehouse.config import Config
+from warehouse.query import open_catalogue
 
 START = datetime(2026, 11, 21, 8, 0, tzinfo=UTC)
 
@@ -108,7 +108,7 @@ def fill_lake(root: Path, seed: int = 1, count: int = 60) -> dict[str, int]:
 
 
 def ask(root: Path, query: str, zone: str = "UTC") -> pl.DataFrame:
-    with duckdb.connect(str(Layout(root).catalogue), read_only=True) as connection:
+    with open_catalogue(Layout(root).catalogue) as connection:
         connection.execute(f"SET TimeZone = '{zone}'")
         frame: pl.DataFrame = connection.sql(query).pl()
     return frame

@@ -105,7 +105,7 @@ def test_an_account_that_does_not_add_up_is_exit_code_1(root: Path, tmp_path: Pa
     with duckdb.connect(str(broken)) as connection:
         connection.execute(
             "CREATE TABLE kept AS SELECT * REPLACE (accepted_count - (stream = 'air')::BIGINT AS accepted_count) "
-            "FROM ledger; CREATE OR REPLACE VIEW ledger AS FROM kept"
+            "FROM quality.ledger; CREATE OR REPLACE VIEW quality.ledger AS FROM main.kept"
         )
     done = call(tmp_path)
     assert done.returncode == 1
@@ -115,5 +115,6 @@ def test_an_account_that_does_not_add_up_is_exit_code_1(root: Path, tmp_path: Pa
 
 def test_table_macros_are_listed(root: Path) -> None:
     listed = dict(describe_views(Layout(root).catalogue))
-    assert {"ledger", "missing_ranges", "dropped_ranges", "ledger_since(since)", "ingest_events"} <= listed.keys()
+    names = ("ledger", "missing_ranges", "dropped_ranges", "ledger_since(since)", "ingest_events")
+    assert {f"quality.{name}" for name in names} <= listed.keys()
     assert all(listed.values())

@@ -31,6 +31,7 @@ from tests.warehouse.lake_samples import (
     write,
 )
 from warehouse.catalogue import publish
+from warehouse.query import open_catalogue
 
 ROOT = Path(__file__).parents[2]
 
@@ -61,7 +62,7 @@ def test_an_open_reader_keeps_its_snapshot(tmp_path: Path) -> None:
     table = TABLES["footfall"]
     store(tmp_path, {"footfall": write(tmp_path, table, some_rows(table, 5, 1))})
     publish(config_of(tmp_path))
-    with duckdb.connect(str(Layout(tmp_path).catalogue), read_only=True) as reader:
+    with open_catalogue(Layout(tmp_path).catalogue) as reader:
         count = "SELECT count(*) FROM lake.footfall"
         assert reader.execute(count).fetchone() == (5,)
         path = str(Layout(tmp_path).table("footfall"))
@@ -85,7 +86,7 @@ def test_it_is_written_for_duckdb_1_5(tmp_path: Path) -> None:
         found = connection.execute("SELECT tags FROM duckdb_databases() WHERE database_name = 'other'").fetchone()
         # and it reads the same under another name than its own
         assert connection.execute("SELECT count(*) FROM other.lake.minutes").fetchone() == (120,)
-        assert connection.execute("SELECT count(*) FROM other.hourly").fetchone() is not None
+        assert connection.execute("SELECT count(*) FROM other.windows.hourly").fetchone() is not None
     assert found is not None
     assert "v1.5" in str(found[0])
 
@@ -126,7 +127,7 @@ def snapshot_version(root: Path) -> int | None:
     """The footfall version that the catalogue reads; the rows must be that version's."""
     if not Layout(root).catalogue.exists():
         return None
-    with duckdb.connect(str(Layout(root).catalogue), read_only=True) as connection:
+    with open_catalogue(Layout(root).catalogue) as connection:
         state = connection.execute(
             "SELECT version, (SELECT count(*) FROM lake.footfall), (SELECT count(*) FROM lake.dumping_events) "
             "FROM snapshot WHERE table_name = 'footfall'"

@@ -122,8 +122,10 @@ def test_a_folder_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:
 
 def test_views_are_listed_with_their_meaning(root: Path) -> None:
     listed = {line.split()[0]: line for line in call(root, "views").stdout.decode().splitlines()}
-    assert {"observations", "hourly", "lampposts", "snapshot", *(f"lake.{name}" for name in TABLES)} <= listed.keys()
-    assert "Grain: one post, quantity and hour" in listed["hourly"]
+    names = {"readings.observations", "windows.hourly", "city.lampposts", "snapshot"}
+    assert names | {f"lake.{name}" for name in TABLES} <= listed.keys()
+    assert "Grain: one post, quantity and hour" in listed["windows.hourly"]
+    assert call(root, "views", "hourly").stdout == call(root, "views", "windows.hourly").stdout
     columns = call(root, "views", "lake.minutes").stdout.decode().splitlines()
     assert [line.split()[0] for line in columns] == TABLES["minutes"].schema.names
     assert call(root, "views", "nix").returncode == 2

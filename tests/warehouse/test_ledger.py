@@ -20,8 +20,8 @@ from pipelines.kernels.frames import empty
 from pipelines.kernels.unite import extra_copies, unite
 from tests.pipelines import raw_log
 from tests.warehouse.naive_ledger import COUNTS, LATE, Landed, account
-from warehouse.reference import REFERENCE
-from warehouse.views import sql_views
+from warehouse.reference import REFERENCE, full_name
+from warehouse.views import SCHEMAS, sql_views
 
 START = datetime(2026, 11, 21, 8, 0, tzinfo=UTC)
 POSTS = raw_log.POSTS[:2]
@@ -123,19 +123,22 @@ def worlds(draw: st.DrawFn) -> list[Landed]:
 def catalogue() -> Iterator[duckdb.DuckDBPyConnection]:
     """Empty tables where the catalogue has files, and the views that analysts have; a zone with half an hour."""
     with duckdb.connect(":memory:") as connection:
-        connection.execute("SET TimeZone = 'Asia/Kolkata'; SET threads = 1; CREATE SCHEMA lake")
+        connection.execute("SET TimeZone = 'Asia/Kolkata'; SET threads = 1")
+        for name in ("lake", *SCHEMAS):
+            connection.execute(f"CREATE SCHEMA {name}")
+        connection.execute(f"SET search_path = '{','.join(('main', *SCHEMAS))}'")
         for name, table in TABLES.items():
             connection.register("rows", table.schema.empty_table())
             connection.execute(f"CREATE TABLE lake.{name} AS SELECT * FROM rows")
             connection.unregister("rows")
         for name, schema in REFERENCE.items():
             connection.register("rows", schema.empty_table())
-            connection.execute(f"CREATE TABLE main.{name} AS SELECT * FROM rows")
+            connection.execute(f"CREATE TABLE {full_name(name)} AS SELECT * FROM rows")
             connection.unregister("rows")
         for view in sql_views():
             if view.macro:
-                connection.execute(f"CREATE VIEW {view.name} AS {view.text}")
-                connection.execute(f"CREATE MACRO {view.name}_since(since) AS TABLE {view.macro}")
+                connection.execute(f"CREATE VIEW {view.full_name} AS {view.text}")
+                connection.execute(f"CREATE MACRO {view.full_name}_since(since) AS TABLE {view.macro}")
         yield connection
 
 

@@ -3,7 +3,6 @@
 from collections import Counter
 from pathlib import Path
 
-import duckdb
 import msgspec
 import polars as pl
 
@@ -16,6 +15,7 @@ from pipelines.stages import Setup
 from tests.pipelines.raw_log import Landed, land, make_root, messages
 from warehouse.catalogue import publish
 from warehouse.config import Config
+from warehouse.query import open_catalogue
 
 BROKEN = b'{"schema_version":1,'
 
@@ -54,7 +54,7 @@ def test_every_message_is_found_by_sql(tmp_path: Path) -> None:
     publish(Config.build({}, layout.root))
     wanted = counted(whole)
     wanted["quarantine"] = len({(row.topic, row.payload) for row in broken})
-    with duckdb.connect(str(Layout(tmp_path).catalogue), read_only=True) as connection:
+    with open_catalogue(Layout(tmp_path).catalogue) as connection:
         for name, count in wanted.items():
             assert connection.execute(f"SELECT count(*) FROM {name}").fetchall() == [(count,)], name
         for name in TABLES:

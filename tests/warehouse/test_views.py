@@ -5,7 +5,6 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-import duckdb
 import polars as pl
 import pyarrow as pa
 import pytest
@@ -29,6 +28,7 @@ from tests.warehouse.lake_samples import (
     write,
 )
 from warehouse.catalogue import publish
+from warehouse.query import open_catalogue
 from warehouse.reference import REFERENCE, of_contracts
 from warehouse.views import carrying, parse_view, sql_views
 
@@ -101,7 +101,7 @@ def test_an_hour_is_merged_as_the_pipeline_merges_windows(tmp_path: Path, seed: 
     publish(config_of(tmp_path))
     key = ["post_id", "quantity", "window_start"]
     wanted = rollups.windows(frame, 3600).sort(key)
-    with duckdb.connect(str(Layout(tmp_path).catalogue), read_only=True) as connection:
+    with open_catalogue(Layout(tmp_path).catalogue) as connection:
         connection.execute(f"SET TimeZone = '{zone}'")
         found = connection.sql("SELECT * FROM hourly").pl()
     found = found.with_columns(pl.col("window_start", "last_event_time").dt.convert_time_zone("UTC")).sort(key)
@@ -194,15 +194,20 @@ def test_a_views_key_tells_its_rows_apart(lake: tuple[Path, dict[str, int]], vie
     assert set(view.key.split(", ")) <= columns
 
 
+def test_a_name_stands_in_one_schema() -> None:
+    names = [*REFERENCE, *(view.name for view in sql_views())]
+    assert len(names) == len(set(names))
+
+
 @pytest.mark.parametrize("text", ["SELECT 1", "-- Meaning\nSELECT 1", "-- Meaning\n-- Grain: a\nSELECT 1"])
 def test_a_view_without_meaning_grain_or_key_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="Grain"):
-        parse_view("bare", text)
+        parse_view("city", "bare", text)
 
 
 def test_views_that_read_in_a_circle_are_refused() -> None:
     known = {
-        name: parse_view(name, f"-- Meaning\n-- Grain: a\n-- Key: a\n-- Reads: {other}\nSELECT 1")
+        name: parse_view("city", name, f"-- Meaning\n-- Grain: a\n-- Key: a\n-- Reads: {other}\nSELECT 1")
         for name, other in (("one", "two"), ("two", "one"))
     }
     with pytest.raises(ValueError, match="one reads two reads one"):
@@ -211,7 +216,7 @@ def test_views_that_read_in_a_circle_are_refused() -> None:
 
 def test_what_a_view_reads_is_carried_once_and_below_what_reads_it() -> None:
     known = {
-        name: parse_view(name, f"-- Meaning\n-- Grain: a\n-- Key: a\n{reads}{body}")
+        name: parse_view("city", name, f"-- Meaning\n-- Grain: a\n-- Key: a\n{reads}{body}")
         for name, reads, body in (
             ("top", "-- Reads: left, right\n", "SELECT * FROM left_ JOIN right_ USING (a)"),
             ("left", "-- Reads: base\n", "FROM base"),

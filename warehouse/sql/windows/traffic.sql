@@ -60,8 +60,8 @@ revisions AS (
 ),
 limits AS (
     SELECT post_id, direction, speed_limit_kmh, valid_from, valid_to
-    FROM main.directions
-    JOIN main.lamppost_entries USING (post_id, valid_from)
+    FROM city.directions
+    JOIN city.lamppost_entries USING (post_id, valid_from)
 )
 SELECT
     window_start, period_s, speeds.post_id, speeds.direction, flow_veh_h, mean_speed_kmh, space_mean_speed_kmh,

@@ -3,5 +3,5 @@
 -- Key: post_id
 -- Columns: lamppost_entries
 SELECT *
-FROM main.lamppost_entries
+FROM city.lamppost_entries
 WHERE valid_from <= now() AND (valid_to IS NULL OR now() < valid_to)
