@@ -1,4 +1,4 @@
-"""Scales by which a number gets a name: UV categories, rainstorm signals, colours of traffic.
+"""Scales by which a number gets a name: UV categories, rainstorm signals, classes of rain, colours of traffic.
 
 Reference for analysts; the bands of the air quality index have a module of their own (contracts/aqhi.py).
 """
@@ -70,6 +70,19 @@ SCALES = {
                 Step(low=70, name="black", colour="black"),
             ),
             source="Hong Kong Observatory, Rainstorm Warning System: rain of an hour, there over wide areas",
+        ),
+        Scale(
+            name="rain intensity",
+            unit="mm/h",
+            is_low_included=True,
+            steps=(
+                Step(low=0, name="dry", colour="white"),
+                Step(low=0.1, name="light", colour="light blue"),
+                Step(low=2.5, name="moderate", colour="blue"),
+                Step(low=10, name="heavy", colour="dark blue"),
+                Step(low=50, name="violent", colour="violet"),
+            ),
+            source="WMO-No. 8, volume I: of three minutes there; below 0.1 mm/h: trace. The colours are ours",
         ),
         _roads("urban roads", 15, 30, "yellow", "Transport Department, traffic speed map (press release 2008-04-25)"),
         _roads("strategic roads", 25, 50, "amber", "Transport Department, Speed Map Panels"),

@@ -10,6 +10,7 @@ import pyarrow as pa
 from contracts.aqhi import BANDS, EDITIONS, health_risk
 from contracts.events import events_path, read_events
 from contracts.layout import instances
+from contracts.places import TOURIST_PLACES
 from contracts.quantities import QUANTITIES
 from contracts.registry import Registry
 from contracts.scales import SCALES
@@ -80,7 +81,7 @@ QUANTITY_ROWS = pa.schema(
 )
 SCALE_ROWS = pa.schema(
     [
-        field("scale", pa.string(), "", "uv, rainstorm, urban roads or strategic roads."),
+        field("scale", pa.string(), "", "uv, rainstorm, rain intensity, urban roads or strategic roads."),
         field("step", pa.string(), "", "Name of the numbers from low to high."),
         field("colour", pa.string(), "", "Colour that it is shown in."),
         field("low", pa.float64(), "see unit", "Where the step begins."),
@@ -88,6 +89,12 @@ SCALE_ROWS = pa.schema(
         field("is_low_included", pa.bool_(), "", "Whether low belongs to the step (and high to the next)."),
         field("unit", pa.string(), "", "Unit of low and high."),
         field("source", pa.string(), "", "Who says so."),
+    ]
+)
+TOURIST_PLACE_ROWS = pa.schema(
+    [
+        field("place", pa.string(), "", "Name that a tourist spot's area or English name holds."),
+        field("attractions", pa.string(), "", "What visitors come for."),
     ]
 )
 _EDITION = [
@@ -145,6 +152,7 @@ REFERENCE = {
     "sensors": SENSORS,
     "quantities": QUANTITY_ROWS,
     "scales": SCALE_ROWS,
+    "tourist_places": TOURIST_PLACE_ROWS,
     "aqhi_coefficients": AQHI_COEFFICIENTS,
     "aqhi_bands": AQHI_BANDS,
     "snapshot": SNAPSHOT,
@@ -155,6 +163,7 @@ _SCHEMAS = {
     "lamppost_entries": "city",
     "directions": "city",
     "sensors": "city",
+    "tourist_places": "city",
     "ingest_events": "quality",
 }
 DESCRIPTIONS = {
@@ -163,8 +172,9 @@ DESCRIPTIONS = {
     "Key: post_id, valid_from, direction.",
     "sensors": "Sensors on a post. Grain: one sensor of an entry. Key: post_id, valid_from, stream, model.",
     "quantities": "Every quantity that a lamppost measures. Grain: one quantity. Key: quantity.",
-    "scales": "Names of numbers: UV categories, rainstorm signals, colours of traffic. Grain: one step of a scale. "
-    "Key: scale, step.",
+    "scales": "Names of numbers: UV categories, rainstorm signals, classes of rain, colours of traffic. "
+    "Grain: one step of a scale. Key: scale, step.",
+    "tourist_places": "Places of the pilot areas that visitors come to: our choice. Grain: one place. Key: place.",
     "aqhi_coefficients": "Betas of the Air Quality Health Index and since when. Grain: one pollutant of an edition. "
     "Key: valid_from, quantity.",
     "aqhi_bands": "Bands of the Air Quality Health Index and since when. Grain: one band of an edition. "
@@ -196,6 +206,7 @@ def of_contracts() -> dict[str, pa.Table]:
         for name, rows in (
             ("quantities", _quantities()),
             ("scales", _scales()),
+            ("tourist_places", [place._asdict() for place in TOURIST_PLACES]),
             ("aqhi_coefficients", _aqhi_coefficients()),
             ("aqhi_bands", _aqhi_bands()),
         )

@@ -5,12 +5,13 @@
     -- Key: columns that tell rows apart
     -- Columns: the contract's table whose descriptions the columns have
     -- Column name [unit]: description (of a column that the table does not have)
+    -- Since: the moment from which on a view without a parameter reads, where that is not everything
     -- Reads: other views, or parts (`sql/parts/`, of the same form), that the body selects from
 
 Views read `lake` and the reference tables. What a view reads besides is carried in it as common table expressions, so
 that each is computed once; no view of the catalogue refers to another. A name stands in one schema only, so that it can
-be used without it. Where a text holds `$since`, a view reads the
-whole lake, and a table macro `{view}_since(since)` beside it reads what it needs from a moment on.
+be used without it. Where a text holds `$since`, a view reads the whole lake (or from `-- Since:` on), and a table macro
+`{view}_since(since)` beside it reads what it needs from a moment on.
 
 Raw views of the lake's tables have no file: they are rendered from the contract.
 """
@@ -35,6 +36,7 @@ SCHEMAS = {
     "city": "Where the posts stand and what they carry.",
     "quality": "What became of every message, and how far values can be trusted.",
     "open": "What was published.",
+    "questions": "Answers to what departments ask again and again, each with how to read it.",
 }
 ALWAYS = "TIMESTAMPTZ '1970-01-03 00:00:00Z'"  # no event time is earlier than 1970
 
@@ -64,11 +66,12 @@ class View:
     body: str
     columns: dict[str, str] = field(default_factory=dict)
     reads: tuple[str, ...] = ()
+    since: str = ALWAYS
 
     @property
     def text(self) -> str:
-        """The query over the whole lake."""
-        return self.body.replace("$since", ALWAYS)
+        """The query without a parameter: over the whole lake, or from `since` on."""
+        return self.body.replace("$since", self.since)
 
     @property
     def macro(self) -> str | None:
@@ -93,7 +96,7 @@ def column_comments(schema: pa.Schema) -> dict[str, str]:
     return said
 
 
-_TITLES = re.compile(r"-- (Grain|Key|Columns|Reads): (.+)")
+_TITLES = re.compile(r"-- (Grain|Key|Columns|Reads|Since): (.+)")
 _COLUMN = re.compile(r"-- Column (\w+)( \[[^]]+\])?: (.+)")
 
 
@@ -126,6 +129,7 @@ def parse_view(schema: str, name: str, text: str) -> View:
         body="\n".join(lines[head:]).strip().rstrip(";"),
         columns=inherited | own,
         reads=tuple(titles["Reads"].split(", ")) if "Reads" in titles else (),
+        since=titles.get("Since", ALWAYS),
     )
 
 
