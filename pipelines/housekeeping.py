@@ -11,6 +11,7 @@ from deltalake.exceptions import CommitFailedError
 from contracts.schemas import ANNOUNCEMENTS, TABLES, Table
 from contracts.times import US, from_us
 from pipelines.lake import HOOKS, commit_properties, file_bounds, open_table
+from pipelines.parquet import order, small
 
 # (length, age after its end at which a span is compacted), seconds: ten minutes when most stragglers are in, so that a
 # commit has few files to look through; an hour when late readings are in.
@@ -58,14 +59,14 @@ def _rewrite(root: Path, table: Table, start_us: int, end_us: int) -> None:
     start, end = from_us(start_us), from_us(end_us)
     column = pl.col(table.time)
     rows = pl.scan_delta(handle).filter((column >= start) & (column < end)).select(table.schema.names).collect()
-    order = list(dict.fromkeys(["post_id" if "post_id" in table.key else table.time, table.time, *table.key]))
     predicate = f"{table.time} >= '{start.isoformat()}' AND {table.time} < '{end.isoformat()}'"
-    content = rows.sort(order).to_arrow().cast(table.schema)
+    content = rows.sort(order(table)).to_arrow().cast(table.schema)
     write_deltalake(
         handle,
         content,
         mode="overwrite",
         predicate=predicate,
+        writer_properties=small(table),
         commit_properties=commit_properties(()),
         post_commithook_properties=HOOKS,
     )
