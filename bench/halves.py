@@ -16,7 +16,7 @@ from bench import elementwise
 from contracts.layout import Segment
 from contracts.schemas import FOOTFALL, READING_TABLES
 from pipelines import coders, graph
-from pipelines.graph import Decode, MakeMinutes, RollUp, Unite
+from pipelines.graph import Decode, MakeHours, MakeMinutes, RollUp, Unite
 from pipelines.log import chunks
 from pipelines.stages import Setup
 
@@ -109,6 +109,7 @@ def after_ours(setup: Setup, given: Sequence[Any]) -> None:
             | Unite(setup=setup)
             | MakeMinutes(setup=setup)
             | RollUp(setup=setup)
+            | MakeHours(setup=setup)
         )
     )
 

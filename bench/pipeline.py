@@ -42,7 +42,7 @@ def plain(setup: Setup, segments: list[Segment]) -> None:
         if name in stages.MINUTES_OF:
             dirty.setdefault(stages.MINUTES_OF[name].name, set()).update(blocks)
     for name, blocks in dirty.items():
-        stages.make_windows(setup, name, stages.make_minutes(setup, name, blocks))
+        stages.roll_up(setup, name, stages.make_minutes(setup, name, blocks))
 
 
 class Bench:

@@ -4,8 +4,9 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
+from contracts.fields import TIMESTAMP, field
 from contracts.quantities import Quantity, of_stream
-from contracts.schemas import FLOW_WINDOW_S, POST, TIMESTAMP, WINDOW_S, WINDOW_START, field
+from contracts.schemas import FLOW_WINDOW_S, POST, WINDOW_S, WINDOW_START
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,14 +7,8 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
+from contracts.fields import FLOW_STATE, PLAIN, STATE, TIMESTAMP, field
 from contracts.payloads import VEHICLE_CLASSES
-
-TIMESTAMP = pa.timestamp("us", "UTC")
-
-
-def field(name: str, kind: pa.DataType, unit: str, description: str, nullable: bool = False) -> pa.Field:
-    """A field with unit and description; `unit` is a UCUM-like symbol, "" where a unit makes no sense."""
-    return pa.field(name, kind, nullable=nullable, metadata={"unit": unit, "description": description})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -216,45 +210,13 @@ DUPLICATES = Table(
     ),
 )
 
-_STATE = [
-    field("value_count", pa.int64(), "1", "Values used: flags 1 and 2 of messages that do not conflict."),
-    field("flagged_count", pa.int64(), "1", "Values left out: flags 3, 4 and 9, by their message or their context."),
-    field("value_sum", pa.float64(), "as quantity", "Sum of the values used.", True),
-    field("value_sum_squares", pa.float64(), "as quantity, squared", "Sum of squares of the values used.", True),
-    field("energy_sum", pa.float64(), "1", "Sum of 10^(value/10) of the values used; levels in dB only.", True),
-    field("sin_sum", pa.float64(), "1", "Sum of sines of what is not calm; circular quantities only.", True),
-    field("cos_sum", pa.float64(), "1", "Sum of cosines of what is not calm; circular quantities only.", True),
-    field("unit_count", pa.int64(), "1", "Values that sin_sum and cos_sum stand for: those that are not calm.", True),
-    field("sin_speed_sum_ms", pa.float64(), "m/s", "Sum of wind speed times sine, of messages with both used.", True),
-    field("cos_speed_sum_ms", pa.float64(), "m/s", "Sum of wind speed times cosine, of messages with both used.", True),
-    field(
-        "vector_count", pa.int64(), "1", "Messages that the sums with the wind speed stand for, calm ones too.", True
-    ),
-    field("value_min", pa.float64(), "as quantity", "Least value used.", True),
-    field("value_max", pa.float64(), "as quantity", "Greatest value used.", True),
-    field("first_value", pa.float64(), "as quantity", "First value used, by event time.", True),
-    field("last_value", pa.float64(), "as quantity", "Last value used, by event time.", True),
-    field("increase", pa.float64(), "as quantity", "Growth of a counter from first to last value; resets add.", True),
-    field("last_event_time", TIMESTAMP, "UTC", "Event time of the newest value, used or not."),
-]
-
-# the state before any test of context: the only context that those tests have
-_PLAIN = [
-    field(
-        "plain_count", pa.int64(), "1", "Plausible values: those that their message alone does not fail (flag 1, 2, 3)."
-    ),
-    field("plain_last", pa.float64(), "as quantity", "Last of these, by event time.", True),
-    field("plain_min", pa.float64(), "as quantity", "Least of these.", True),
-    field("plain_max", pa.float64(), "as quantity", "Greatest of these.", True),
-]
-
 MINUTES = Table(
     name="minutes",
     is_derived=True,
     description="Mergeable state of each post, quantity and minute: weather, air and pedestrians.",
     key=("post_id", "quantity", "window_start"),
     time="window_start",
-    schema=pa.schema([WINDOW_START, POST, _QUANTITY, *_STATE, *_PLAIN]),
+    schema=pa.schema([WINDOW_START, POST, _QUANTITY, *STATE, *PLAIN]),
 )
 
 FLAGS = Table(
@@ -278,51 +240,41 @@ FLAGS = Table(
 
 _REVISION = field("revision", pa.int32(), "1", "Times that the row changed after its window was announced final.")
 
+_LENGTH = field("period_s", pa.int32(), "s", "Length of the window.")
+_MERGED = [
+    field("value", pa.float64(), "as quantity", "Value by the quantity's aggregation method.", True),
+    field("expected_count", pa.int64(), "1", "Values that the cadence promises for the whole window."),
+    field("completeness", pa.float64(), "1", "value_count / expected_count, at most 1."),
+]
+
 WINDOWS = Table(
     name="windows",
     is_derived=True,
     description="Values of each post, quantity and five minutes: minutes merged.",
     key=("post_id", "quantity", "window_start"),
     time="window_start",
+    schema=pa.schema([WINDOW_START, _LENGTH, POST, _QUANTITY, *_MERGED, _REVISION, *STATE]),
+)
+
+HOURS = Table(
+    name="hours",
+    is_derived=True,
+    description="Values of each post, quantity and hour: windows merged.",
+    key=("post_id", "quantity", "window_start"),
+    time="window_start",
     schema=pa.schema(
         [
             WINDOW_START,
-            field("period_s", pa.int32(), "s", "Length of the window."),
+            _LENGTH,
             POST,
             _QUANTITY,
-            field("value", pa.float64(), "as quantity", "Value by the quantity's aggregation method.", True),
-            field("expected_count", pa.int64(), "1", "Values that the cadence promises for the whole window."),
-            field("completeness", pa.float64(), "1", "value_count / expected_count, at most 1."),
-            _REVISION,
-            *_STATE,
+            *_MERGED,
+            field("revision", pa.int32(), "1", "Times that its windows changed after they were announced final."),
+            *STATE,
         ]
     ),
 )
 
-_FLOW_STATE = [
-    field("half_minutes", pa.int64(), "1", "Distinct half-minutes of which a summary landed."),
-    field("lane_summaries", pa.int64(), "1", "Valid, unflagged lane summaries used for the figures below."),
-    field("flagged_count", pa.int64(), "1", "Lane summaries left out: offline, conflicting excluded, or flag 3, 4."),
-    field("vehicle_count", pa.int64(), "1", "Vehicles."),
-    *[
-        field(f"{name}_count", pa.int64(), "1", f"Vehicles of class {name}; null when not classified.", True)
-        for name in VEHICLE_CLASSES
-    ],
-    field("speed_count", pa.int64(), "1", "Vehicles that the speed sums stand for."),
-    field("speed_sum_kmh", pa.float64(), "km/h", "Sum of mean speed times vehicles."),
-    field("inverse_speed_sum_h_km", pa.float64(), "h/km", "Sum of 1/v; n divided by it is the space-mean speed."),
-    field("inverse_speed_count", pa.int64(), "1", "Vehicles that inverse_speed_sum_h_km stands for."),
-    field("occupancy_sum_pct", pa.float64(), "%", "Sum of the lanes' occupancies."),
-    field("occupancy_count", pa.int64(), "1", "Lane summaries that occupancy_sum_pct stands for."),
-    field(
-        "release_count",
-        pa.int64(),
-        "1",
-        "Vehicles of every valid summary, clamped per summary, without any rule that looks at counts or speeds.",
-    ),
-    field("release_speed_sum", pa.int64(), "km/h", "Sum of release_speed_sum of every valid summary."),
-    field("last_event_time", TIMESTAMP, "UTC", "Start of the newest half-minute that landed."),
-]
 _DIRECTION = field("direction", pa.string(), "", "Direction of travel: direction_id of the registry.")
 
 FLOW_MINUTES = Table(
@@ -331,7 +283,7 @@ FLOW_MINUTES = Table(
     description="Mergeable traffic state of each post, direction and minute, over its lanes.",
     key=("post_id", "direction", "window_start"),
     time="window_start",
-    schema=pa.schema([WINDOW_START, POST, _DIRECTION, *_FLOW_STATE]),
+    schema=pa.schema([WINDOW_START, POST, _DIRECTION, *FLOW_STATE]),
 )
 
 FLOW_WINDOWS = Table(
@@ -343,7 +295,7 @@ FLOW_WINDOWS = Table(
     schema=pa.schema(
         [
             WINDOW_START,
-            field("period_s", pa.int32(), "s", "Length of the window."),
+            _LENGTH,
             POST,
             _DIRECTION,
             field("flow_veh_h", pa.float64(), "veh/h", "Vehicles per hour over the half-minutes heard.", True),
@@ -353,7 +305,7 @@ FLOW_WINDOWS = Table(
             field("expected_count", pa.int64(), "1", "Half-minutes in the window."),
             field("completeness", pa.float64(), "1", "half_minutes / expected_count."),
             _REVISION,
-            *_FLOW_STATE,
+            *FLOW_STATE,
         ]
     ),
 )
@@ -384,6 +336,7 @@ TABLES = {
         FLAGS,
         FLOW_MINUTES,
         WINDOWS,
+        HOURS,
         FLOW_WINDOWS,
         ANNOUNCEMENTS,
     )
@@ -394,3 +347,4 @@ BY_ARRIVAL = frozenset({"announcements", "revision"})
 
 WINDOW_S = 300
 FLOW_WINDOW_S = 900
+HOUR_S = 3600  # the windows' period divides it

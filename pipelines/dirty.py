@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from contracts.layout import fsync_folder, write_durably
-from pipelines.stages import Setup, make_minutes, make_windows
+from pipelines.stages import Setup, make_minutes, roll_up
 
 
 def note(path: Path, dirty: Mapping[str, set[int]]) -> None:
@@ -33,6 +33,6 @@ def forget(path: Path) -> None:
 
 
 def recompute(setup: Setup, dirty: Mapping[str, set[int]]) -> None:
-    """Minutes and windows of dirty blocks, by minutes table."""
+    """Minutes, windows and hours of dirty blocks, by minutes table."""
     for name in sorted(dirty):
-        make_windows(setup, name, make_minutes(setup, name, dirty[name]))
+        roll_up(setup, name, make_minutes(setup, name, dirty[name]))

@@ -12,6 +12,7 @@ from contracts.schemas import (
     FLOW_MINUTES,
     FLOW_WINDOWS,
     FOOTFALL,
+    HOURS,
     LANE_FLOWS,
     MINUTES,
     OBSERVATIONS,
@@ -30,6 +31,7 @@ TABLES_OF: dict[str, tuple[tuple[Table, ...], tuple[Table, ...]]] = {
     "Unite": ((), (*READING_TABLES, DUPLICATES, QUARANTINE)),
     "MakeMinutes": ((OBSERVATIONS, FOOTFALL, LANE_FLOWS, MINUTES), (MINUTES, FLAGS, FLOW_MINUTES)),
     "RollUp": ((MINUTES, FLOW_MINUTES, ANNOUNCEMENTS), (WINDOWS, FLOW_WINDOWS)),
+    "MakeHours": ((WINDOWS,), (HOURS,)),
 }
 _HEAD = f"""\
 The graph that `run` builds each tick and `backfill` for each share of the log, on an explicit FnApiRunner; `stream`

@@ -152,7 +152,7 @@ class Unite(ProcessFunction):
 
 
 class Aggregate(ProcessFunction):
-    """Dirty blocks of all sources of a table and shard -> done, with minutes and windows replaced."""
+    """Dirty blocks of all sources of a table and shard -> done, with minutes, windows and hours replaced."""
 
     def __init__(self, job: Job):
         self.job = job
@@ -169,7 +169,7 @@ class Aggregate(ProcessFunction):
         blocks = set[int]().union(*(part.blocks for part in self._held.pop(key)))
         if blocks and value.table in stages.WINDOWS_OF:
             touched = stages.make_minutes(self.job.setup, value.table, blocks)
-            stages.make_windows(self.job.setup, value.table, touched)
+            stages.roll_up(self.job.setup, value.table, touched)
         yield Done(wave=value.wave, table=value.table, shard=value.shard)
 
 

@@ -109,11 +109,25 @@ class RollUpFn(beam.DoFn):
     def __init__(self, setup: Setup):
         self.setup_ = setup
 
+    def process(self, dirty: tuple[str, Dirty]) -> Iterator[tuple[str, Dirty]]:
+        name, (parts, blocks) = dirty
+        if not blocks:
+            yield name, (parts, blocks)
+            return
+        with _counted("windows"):
+            starts = stages.make_windows(self.setup_, name, blocks)
+        yield stages.WINDOWS_OF[name].name, (parts, starts)
+
+
+class HoursFn(beam.DoFn):
+    def __init__(self, setup: Setup):
+        self.setup_ = setup
+
     def process(self, dirty: tuple[str, Dirty]) -> Iterator[Part]:
         name, (parts, blocks) = dirty
         if blocks:
-            with _counted("windows"):
-                stages.make_windows(self.setup_, name, blocks)
+            with _counted("hours"):
+                stages.make_hours(self.setup_, name, blocks)
         yield from parts
 
 
@@ -150,12 +164,22 @@ class MakeMinutes(beam.PTransform):
 
 @dataclass(kw_only=True, eq=False)
 class RollUp(beam.PTransform):
-    """(minutes table, dirty blocks) -> the parts that are now in all their tables, with the windows replaced."""
+    """(minutes table, dirty blocks) -> (windows table, dirty blocks), with the windows replaced."""
+
+    setup: Setup
+
+    def expand(self, dirty: beam.PCollection[tuple[str, Dirty]]) -> beam.PCollection[tuple[str, Dirty]]:
+        return dirty | beam.ParDo(RollUpFn(self.setup)).with_output_types(tuple[str, Dirty])
+
+
+@dataclass(kw_only=True, eq=False)
+class MakeHours(beam.PTransform):
+    """(windows table, dirty blocks) -> the parts that are now in all their tables, with the hours replaced."""
 
     setup: Setup
 
     def expand(self, dirty: beam.PCollection[tuple[str, Dirty]]) -> beam.PCollection[Part]:
-        return dirty | beam.ParDo(RollUpFn(self.setup)).with_output_types(Part)
+        return dirty | beam.ParDo(HoursFn(self.setup)).with_output_types(Part)
 
 
 @dataclass(kw_only=True, eq=False)
@@ -175,7 +199,8 @@ class CleanAndAggregate(beam.PTransform):
             rows |= beam.WindowInto(
                 GlobalWindows(), trigger=self.trigger, accumulation_mode=AccumulationMode.DISCARDING
             )
-        return rows | Unite(setup=self.setup) | MakeMinutes(setup=self.setup) | RollUp(setup=self.setup)
+        minutes = rows | Unite(setup=self.setup) | MakeMinutes(setup=self.setup)
+        return minutes | RollUp(setup=self.setup) | MakeHours(setup=self.setup)
 
 
 def new_pipeline() -> beam.Pipeline:

@@ -10,9 +10,10 @@ from dataclasses import dataclass
 import polars as pl
 import pyarrow as pa
 
+from contracts.fields import TIMESTAMP
 from contracts.payloads import digest
 from contracts.registry import Registry
-from contracts.schemas import DUPLICATES, QUARANTINE, READING_TABLES, TIMESTAMP, Table
+from contracts.schemas import DUPLICATES, QUARANTINE, READING_TABLES, Table
 from contracts.times import MINUTE_US
 from contracts.topics import parse_device_topic
 from pipelines.kernels.decode import Tolerance, decode_messages

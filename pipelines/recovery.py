@@ -13,22 +13,42 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from contracts.layout import Layout, Positions, fsync_folder
-from contracts.schemas import TABLES
-from pipelines import dirty, lake
+from contracts.schemas import TABLES, WINDOWS
+from contracts.settings import SettingError
+from contracts.times import MINUTE_US
+from pipelines import dirty, files, lake
 from pipelines.durability import LAST_CHECKPOINT, Torn, actions, claim, log_files
 from pipelines.stages import Setup
 
 
 def settle(setup: Setup, positions: Positions) -> tuple[Positions, list[str]]:
-    """The positions that now hold, and what was taken back (table and version). The caller holds the lake's lock."""
+    """The positions that now hold, and what was taken back (table and version). The caller holds the lake's lock.
+
+    Raises SettingError when the lake's windows have another length than the setup's.
+    """
     layout = setup.layout
     said = take_back_torn(setup.root, positions.versions)
+    _check_windows(setup)
     left = dirty.noted(layout.dirty)
     if left:
         dirty.recompute(setup, left)
         positions = claim(setup.root, positions, positions.offsets, positions.covered_us)
         dirty.forget(layout.dirty)
     return positions, said
+
+
+def _check_windows(setup: Setup) -> None:
+    """Where windows of two lengths met, minutes would count twice in an hour, or not at all."""
+    handle = lake.open_table(setup.root, WINDOWS.name)
+    newest = max(files.listed(handle, WINDOWS), key=lambda file: file.high_us, default=None)
+    if newest is None:
+        return
+    found = lake.read_blocks(handle, WINDOWS, {newest.high_us // MINUTE_US}, ["period_s"])["period_s"][0]
+    if found != setup.window_s:
+        raise SettingError(
+            f"LAMPLIGHT_WINDOW_S: the windows in {setup.layout.lake} have {found} s, not {setup.window_s}: give it "
+            f"{found}, or remove lake/ and fill it anew"
+        )
 
 
 def take_back_torn(root: Path, claimed: Mapping[str, int]) -> list[str]:

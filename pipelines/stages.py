@@ -25,6 +25,8 @@ from contracts.schemas import (
     FLOW_WINDOW_S,
     FLOW_WINDOWS,
     FOOTFALL,
+    HOUR_S,
+    HOURS,
     LANE_FLOWS,
     MINUTES,
     OBSERVATIONS,
@@ -51,6 +53,7 @@ from pipelines.lake import append_rows, blocks_of, replace_blocks
 T = TypeVar("T")
 MINUTES_OF = {OBSERVATIONS.name: MINUTES, FOOTFALL.name: MINUTES, LANE_FLOWS.name: FLOW_MINUTES}
 WINDOWS_OF = {MINUTES.name: WINDOWS, FLOW_MINUTES.name: FLOW_WINDOWS}
+HOURS_OF = {WINDOWS.name: HOURS}
 
 
 LATE_S = 600  # what came later than this is late: its minutes are closed, and nobody watches them for the newest
@@ -293,6 +296,22 @@ def make_windows(setup: Setup, name: str, blocks: set[int]) -> set[int]:
 
     replace_blocks(setup.root, table, starts, recompute)
     return starts
+
+
+def make_hours(setup: Setup, name: str, blocks: set[int]) -> set[int]:
+    """Recompute the hours that dirty windows of the table `name` lie in; the hours' first minutes. Traffic has none."""
+    if name not in HOURS_OF:
+        return set()
+    length = HOUR_S // 60
+    starts = {block // length * length for block in blocks}
+    inside = {block for start in starts for block in range(start, start + length)}
+    replace_blocks(setup.root, HOURS_OF[name], starts, lambda _: rollups.hours(_read(setup, TABLES[name], inside)))
+    return starts
+
+
+def roll_up(setup: Setup, name: str, blocks: set[int]) -> None:
+    """Windows and hours of dirty minutes of the minutes table `name`."""
+    make_hours(setup, WINDOWS_OF[name].name, make_windows(setup, name, blocks))
 
 
 def _read(setup: Setup, table: Table, blocks: set[int], columns: Sequence[str] | None = None) -> pl.DataFrame:

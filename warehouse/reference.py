@@ -9,12 +9,12 @@ import pyarrow as pa
 
 from contracts.aqhi import BANDS, EDITIONS, health_risk
 from contracts.events import events_path, read_events
+from contracts.fields import TIMESTAMP, field
 from contracts.layout import instances
 from contracts.places import TOURIST_PLACES
 from contracts.quantities import QUANTITIES
 from contracts.registry import Registry
 from contracts.scales import SCALES
-from contracts.schemas import TIMESTAMP, field
 from contracts.streams import STREAMS
 from contracts.times import from_us
 

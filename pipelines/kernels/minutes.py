@@ -78,7 +78,9 @@ def _state(rows: pl.DataFrame, flags: pl.DataFrame) -> pl.DataFrame:
     directions = _with_wind(rows.filter(is_circular), rows).select(scalar.columns)
     return (
         pl.concat([scalar, levels, directions, counters])
-        .with_columns(squares=pl.col("plain") * pl.col("plain"))
+        .with_columns(
+            squares=pl.col("plain") * pl.col("plain"), used_time=pl.when(value.is_not_null()).then("event_time")
+        )
         .group_by(group, maintain_order=True)
         .agg(
             value_count=value.count(),
@@ -98,6 +100,7 @@ def _state(rows: pl.DataFrame, flags: pl.DataFrame) -> pl.DataFrame:
             last_value=value.last(ignore_nulls=True),
             increase=pl.col("step").sum(),
             last_event_time=pl.col("event_time").last(),
+            last_used_time=pl.col("used_time").max(),
             plain_count=pl.col("unflagged").count(),
             plain_last=pl.col("unflagged").last(ignore_nulls=True),
             plain_min=pl.col("unflagged").min(),
@@ -108,6 +111,7 @@ def _state(rows: pl.DataFrame, flags: pl.DataFrame) -> pl.DataFrame:
             _where(is_level, "energy_sum"),
             _where(is_circular, *WIND_STATE),
             _where(is_counter, "increase"),
+            last_used_time=where_older(pl.col("last_used_time")),
         )
     )
 
@@ -126,6 +130,11 @@ def _with_wind(directions: pl.DataFrame, rows: pl.DataFrame) -> pl.DataFrame:
         energy=none,
         speed=pl.when(pl.col("value").is_not_null()).then(pl.col("speed")),
     )
+
+
+def where_older(used_time: pl.Expr) -> pl.Expr:
+    """The event time of the last value used, where `last_event_time` does not say it: mostly they are the same."""
+    return pl.when(used_time < pl.col("last_event_time")).then(used_time)
 
 
 def _where(is_kind: pl.Expr, *names: str) -> pl.Expr:

@@ -1,4 +1,4 @@
-"""Minutes to windows by merging their state: there is no second way to compute a longer window.
+"""Minutes to windows, and windows to hours, by merging their state: there is no second way to compute a longer window.
 
 Formulas: direction of the mean unit vector of what is not calm, Campbell OutputOpt 0/1; energy mean of levels,
 ISO 1996-1: 10 lg (mean of 10^(L/10)); space-mean speed n / sum(1/v) and flow n * 3600 / T, Highway Capacity Manual;
@@ -8,11 +8,11 @@ counters by difference (kernels/counters.py).
 import polars as pl
 
 from contracts.quantities import QUANTITIES, Aggregation
-from contracts.schemas import FLOW_WINDOWS, WINDOWS
+from contracts.schemas import FLOW_WINDOWS, HOUR_S, HOURS, WINDOWS, Table
 from contracts.streams import HALF_MINUTE_S, STREAMS
 from pipelines.kernels.counters import COUNTERS, growth
 from pipelines.kernels.frames import conform
-from pipelines.kernels.minutes import CLASS_COLUMNS, WIND_STATE
+from pipelines.kernels.minutes import CLASS_COLUMNS, WIND_STATE, where_older
 
 # Unit vectors whose mean is shorter than this cancel out: what is left is rounding and has no direction.
 LEAST_RESULTANT = 1e-9
@@ -33,11 +33,24 @@ def windows(minutes: pl.DataFrame, period_s: int) -> pl.DataFrame:
     that lie in that context.
     """
     rows = minutes.sort("window_start")
-    if rows.is_empty():
-        return conform(rows.select(WINDOWS.key), WINDOWS)
     counted = growth(rows.filter(pl.col("quantity").is_in(COUNTERS)))
+    return _merged(rows.with_columns(revision=pl.lit(0)), counted, period_s, WINDOWS)
+
+
+def hours(windows: pl.DataFrame) -> pl.DataFrame:
+    """Rows of HOURS from rows of WINDOWS. A counter's growth is that of its windows, so an hour needs no context."""
+    rows = windows.sort("window_start")
+    counted = rows.filter(pl.col("quantity").is_in(COUNTERS)).with_columns(growth="increase")
+    return _merged(rows, counted, HOUR_S, HOURS)
+
+
+def _merged(rows: pl.DataFrame, counted: pl.DataFrame, period_s: int, table: Table) -> pl.DataFrame:
+    """Rows of a table of windows from rows of shorter ones in order of time, and counters' rows with their `growth`."""
+    if rows.is_empty():
+        return conform(rows.select(table.key), table)
     group = ["post_id", "quantity", pl.col("window_start").dt.truncate(f"{period_s}s")]
-    # values of a minute without any are null, and merging leaves nulls out
+    used_time = pl.coalesce("last_used_time", pl.when(pl.col("value_count") > 0).then("last_event_time"))
+    # values of a part without any are null, and merging leaves nulls out
     merged = (
         rows.group_by(group, maintain_order=True)
         .agg(
@@ -49,6 +62,8 @@ def windows(minutes: pl.DataFrame, period_s: int) -> pl.DataFrame:
             pl.col("first_value").drop_nulls().first(),
             pl.col("last_value").drop_nulls().last(),
             pl.col("last_event_time").max(),
+            used_time.max().alias("last_used_time"),
+            pl.col("revision").sum(),
         )
         .join(
             counted.group_by(group).agg(_sum_or_null("growth")), on=["post_id", "quantity", "window_start"], how="left"
@@ -77,13 +92,13 @@ def windows(minutes: pl.DataFrame, period_s: int) -> pl.DataFrame:
     return conform(
         merged.with_columns(
             period_s=pl.lit(period_s),
-            revision=pl.lit(0),
             value=value,
             increase=pl.col("growth"),
             expected_count=expected,
             completeness=(count / expected).clip(0, 1),
+            last_used_time=where_older(pl.col("last_used_time")),
         ),
-        WINDOWS,
+        table,
     )
 
 

@@ -49,7 +49,7 @@ def draw(random: Random) -> Plan:
         copies=random.choice((0.0, 0.05, 1.0)),
         segments=random.randint(1, 20),
         ticks=ticks,
-        crashes=tuple((tick, random.randrange(14)) for tick in range(ticks) if random.random() < 0.4),
+        crashes=tuple((tick, random.randrange(15)) for tick in range(ticks) if random.random() < 0.4),
         engine=random.choice(ENGINES),
     )
 

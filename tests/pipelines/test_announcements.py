@@ -133,6 +133,11 @@ def test_a_late_arrival_is_one_revision_of_what_it_changes(city: City) -> None:
     # a window that is not final yet may change without a word
     assert set(windows(root).filter(pl.col("window_start") == at(10))["revision"]) == {0}
     assert revisions(root, "flow_windows") == {(at(0), 0)}
+    of_hours = windows(root).group_by("post_id", "quantity", pl.col("window_start").dt.truncate("1h"))
+    assert_frame_equal(
+        windows(root, "hours").select("post_id", "quantity", "window_start", "revision"),
+        of_hours.agg(pl.col("revision").sum()).sort("post_id", "quantity", "window_start"),
+    )
     again = windows(root)
     city.offset -= len(LATE)
     city.land(*LATE)
@@ -178,7 +183,7 @@ def test_a_row_that_appears_after_the_announcement_begins_with_one(city: City) -
     assert late_rows(city.layout.root).select("quantity", "revision").rows() == [("uv_index", 1)]
 
 
-@pytest.mark.parametrize("survives", range(6))
+@pytest.mark.parametrize("survives", range(7))
 def test_a_crash_between_any_two_tables_is_no_further_revision(city: City, survives: int) -> None:
     root = city.layout.root
     city.land(*LATE, is_processed=False)

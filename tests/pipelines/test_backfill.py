@@ -292,7 +292,8 @@ def test_beam_leaves_no_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 def touched(monkeypatch: pytest.MonkeyPatch) -> dict[str, set[str]]:
     """Which tables were read and replaced, by step."""
     found: dict[str, set[str]] = {}
-    steps = {"unite_blocks": "Unite", "make_minutes": "MakeMinutes", "make_windows": "RollUp"}
+    steps = {"unite_blocks": "Unite", "make_minutes": "MakeMinutes"}
+    steps |= {"make_windows": "RollUp", "make_hours": "MakeHours"}
     now: list[str] = []
 
     def within(step: str, act: Callable[..., object]) -> Callable[..., object]:

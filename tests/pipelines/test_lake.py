@@ -119,7 +119,7 @@ def test_a_second_run_commits_nothing(tmp_path: Path) -> None:
     assert lake.versions(tmp_path) == before
 
 
-@pytest.mark.parametrize("survives", range(9))
+@pytest.mark.parametrize("survives", range(10))
 def test_a_crash_between_any_two_tables_heals(tmp_path: Path, batch: dict[str, pl.DataFrame], survives: int) -> None:
     """The process dies after `survives` commits, before the positions are stored; the work is done again. Every other
     one is the only owner of the lake and appends."""

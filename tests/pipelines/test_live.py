@@ -325,5 +325,5 @@ def test_what_the_stages_replace_is_counted(tmp_path: Path, landed: list[Landed]
         time_column = TABLES[name].time
         assert figure("replaced_blocks", table=name) == found[name][time_column].dt.truncate("1m").n_unique()
         assert figure("conflicts", table=name) == 0
-    for stage in ("decode", "unite", "minutes", "windows"):
+    for stage in ("decode", "unite", "minutes", "windows", "hours"):
         assert figure("stage_seconds", stage=stage) > 0

@@ -56,6 +56,7 @@ def test_minutes_are_their_readings(seed: int) -> None:
         "SELECT post_id, quantity, window_start, count(used) AS value_count, count(*) - count(used) AS flagged_count, "
         "min(used) AS value_min, max(used) AS value_max, arg_min(used, event_time) AS first_value, "
         "arg_max(used, event_time) AS last_value, max(event_time) AS last_event_time, "
+        "nullif(max(event_time) FILTER (used IS NOT NULL), max(event_time)) AS last_used_time, "
         "count(value) FILTER (flag < 4) AS plain_count, max(value) FILTER (flag < 4) AS plain_max, "
         "CASE WHEN quantity <> 'wind_direction_deg' THEN sum(used) END AS value_sum, "
         "CASE WHEN quantity <> 'wind_direction_deg' THEN sum(used * used) END AS value_sum_squares, "
@@ -106,7 +107,9 @@ def test_windows_are_their_minutes(period_s: int) -> None:
         "sum(value_sum_squares) AS value_sum_squares, sum(energy_sum) AS energy_sum, sum(sin_sum) AS sin_sum, "
         "sum(vector_count) AS vector_count, min(value_min) AS value_min, max(value_max) AS value_max, "
         "arg_min(first_value, window_start) AS first_value, arg_max(last_value, window_start) AS last_value, "
-        "max(last_event_time) AS last_event_time FROM minutes GROUP BY ALL",
+        "max(last_event_time) AS last_event_time, "
+        "nullif(max(coalesce(last_used_time, CASE WHEN value_count > 0 THEN last_event_time END)), "
+        "max(last_event_time)) AS last_used_time FROM minutes GROUP BY ALL",
         minutes=state,
     )
     assert_equal(windows(state, period_s), wanted, CELL)

@@ -296,7 +296,8 @@ def test_a_chunk_without_rows_is_told_of(tmp_path: Path, monkeypatch: pytest.Mon
     assert (found, batch.num_rows) == (Part((("a", 0, 1),), name, 1), 0)
     ((name, dirty),) = graph.UniteFn(setup_of(layout)).process((name, [(found, batch)]))
     ((name, dirty),) = graph.MinutesFn(setup_of(layout)).process((name, [dirty]))
-    assert list(graph.RollUpFn(setup_of(layout)).process((name, dirty))) == [found]
+    ((name, dirty),) = graph.RollUpFn(setup_of(layout)).process((name, dirty))
+    assert list(graph.HoursFn(setup_of(layout)).process((name, dirty))) == [found]
 
 
 def test_what_is_read_again_is_written_beside_the_workers(

@@ -84,7 +84,7 @@ def as_another(act: Callable[[], None]) -> None:
         act()
 
 
-@pytest.mark.parametrize("table", ["minutes", "flags", "windows"])
+@pytest.mark.parametrize("table", ["minutes", "flags", "windows", "hours"])
 def test_write_skew(
     tmp_path: Path, whole: dict[str, pl.DataFrame], table: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

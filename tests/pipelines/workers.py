@@ -49,7 +49,7 @@ def work(setup: Setup, segments: Sequence[Segment]) -> None:
         blocks = stages.unite_blocks(setup, name, [batch])
         if name in stages.MINUTES_OF:
             minutes = stages.MINUTES_OF[name].name
-            stages.make_windows(setup, minutes, stages.make_minutes(setup, minutes, blocks))
+            stages.roll_up(setup, minutes, stages.make_minutes(setup, minutes, blocks))
 
 
 class Turns:

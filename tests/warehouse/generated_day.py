@@ -12,7 +12,18 @@ import polars as pl
 from contracts.layout import Layout
 from contracts.quantities import QUANTITIES, of_stream
 from contracts.registry import RegistryFile, save_registry
-from contracts.schemas import FLAGS, FLOW_MINUTES, FOOTFALL, LANE_FLOWS, MINUTES, OBSERVATIONS, TABLES, WINDOWS
+from contracts.schemas import (
+    FLAGS,
+    FLOW_MINUTES,
+    FLOW_WINDOWS,
+    FOOTFALL,
+    HOURS,
+    LANE_FLOWS,
+    MINUTES,
+    OBSERVATIONS,
+    TABLES,
+    WINDOWS,
+)
 from pipelines.kernels import minutes as kernel
 from pipelines.kernels import rollups
 from pipelines.kernels.frames import conform
@@ -154,13 +165,17 @@ def build(root: Path, seed: int) -> pl.DataFrame:
         MINUTES.name: minutes,
         WINDOWS.name: rollups.windows(minutes, 300),
         FLOW_MINUTES.name: kernel.flow_minutes(driven),
+        FLOW_WINDOWS.name: rollups.flow_windows(kernel.flow_minutes(driven), 900),
     }
     fill(root, frames)
     return minutes
 
 
 def fill(root: Path, frames: dict[str, pl.DataFrame]) -> None:
-    """Write tables and publish their catalogue, with a road of 50 km/h at the first post and of 80 at the second."""
+    """Write tables, windows with their hours, and publish their catalogue, with a road of 50 km/h at the first post and
+    of 80 at the second."""
+    if WINDOWS.name in frames:
+        frames = frames | {HOURS.name: rollups.hours(frames[WINDOWS.name])}
     slow, fast = lamppost(1, valid_from=datetime(2019, 6, 27, tzinfo=UTC)), lamppost(3)
     fast = msgspec.structs.replace(
         fast,

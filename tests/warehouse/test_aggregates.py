@@ -281,7 +281,9 @@ def test_pedestrians_are_those_of_the_crossings(built: tuple[Path, pl.DataFrame]
     )
 
 
-@pytest.mark.parametrize("view", ["value_windows", "wind", "rain", "uv", "air", "aqhi", "traffic", "pedestrians"])
+@pytest.mark.parametrize(
+    "view", ["value_windows", "hourly", "daily", "wind", "rain", "uv", "air", "aqhi", "traffic", "pedestrians"]
+)
 def test_from_a_moment_on_a_view_says_the_same(built: tuple[Path, pl.DataFrame], view: str) -> None:
     since = day.START + timedelta(hours=4, minutes=20)
     end = "window_end > TIMESTAMPTZ" if view == "aqhi" else "window_start >= TIMESTAMPTZ"

@@ -95,8 +95,9 @@ def test_an_hour_is_merged_as_the_pipeline_merges_windows(tmp_path: Path, seed: 
     minutes = some_minutes(seed)
     frame = pl.from_arrow(minutes)
     assert isinstance(frame, pl.DataFrame)
-    fives = rollups.windows(frame, 300).to_arrow().cast(TABLES["windows"].schema)
-    written = {"minutes": minutes, "windows": fives}
+    fives = rollups.windows(frame, 300)
+    merged = {"windows": fives, "hours": rollups.hours(fives)}
+    written = {"minutes": minutes} | {name: rows.to_arrow().cast(TABLES[name].schema) for name, rows in merged.items()}
     store(tmp_path, {name: write(tmp_path, TABLES[name], rows) for name, rows in written.items()})
     publish(config_of(tmp_path))
     key = ["post_id", "quantity", "window_start"]
@@ -130,6 +131,8 @@ def test_a_window_is_final_when_all_of_it_is_announced(tmp_path: Path) -> None:
         if "period_s" in some.columns:
             some = some.with_columns(period_s=pl.lit(int(length[:-1]) * 60, pl.Int32))
         rows[table] = some.to_arrow().cast(TABLES[table].schema)
+        if table == "windows":
+            rows["hours"] = rollups.hours(some).to_arrow().cast(TABLES["hours"].schema)
     store(tmp_path, {table: write(tmp_path, TABLES[table], found) for table, found in rows.items()})
     publish(config_of(tmp_path))
     for name in ("windows", "hourly", "value_windows", *ONE_STREAM):

@@ -3,6 +3,7 @@
 -- Grain: one post, quantity, period and window
 -- Key: post_id, quantity, period_s, window_start
 -- Columns: windows
+-- Column window_start_hk [UTC+8]: The same moment as clocks in Hong Kong tell it.
 -- Column value [as quantity]: Mean, of noise the energy mean; null below 75 % data capture.
 -- Column reason: Why the value is null.
 -- Column is_final: Whether the whole window is announced final; a later arrival is possible, and makes a revision.
@@ -10,7 +11,7 @@
 -- Column revision [1]: Times that the five-minute windows in it changed after they were announced final, in all.
 -- Reads: merged_values
 SELECT
-    window_start, period_s, post_id, quantity,
+    window_start, window_start_hk, period_s, post_id, quantity,
     CASE WHEN completeness >= 0.75 THEN value END AS value,
     CASE WHEN completeness < 0.75
         THEN format('{} of {} values: below 75 % data capture', value_count, expected_count)

@@ -3,6 +3,7 @@
 -- Grain: one post and three-hour window
 -- Key: post_id, window_end
 -- Column window_start [UTC]: Start of the three hours.
+-- Column window_start_hk [UTC+8]: The same moment as clocks in Hong Kong tell it.
 -- Column window_end [UTC]: Their end.
 -- Column period_s [s]: Length of the window.
 -- Column post_id: Lamppost.
@@ -87,7 +88,9 @@ added AS (
     GROUP BY ALL
 )
 SELECT
-    window_end - INTERVAL 3 HOUR AS window_start, window_end, 10800 AS period_s, post_id, aqhi, health_risk,
+    window_end - INTERVAL 3 HOUR AS window_start,
+    make_timestamp(epoch_us(window_end)) + INTERVAL 5 HOUR AS window_start_hk,
+    window_end, 10800 AS period_s, post_id, aqhi, health_risk,
     added_risk_pct, lacking || ': below 75 % data capture' AS reason,
     no2_ug_m3, o3_ug_m3, so2_ug_m3, pm10_ug_m3, pm2_5_ug_m3,
     value_count, flagged_count, expected_count, completeness, is_final, revision, data_through, last_event_time,

@@ -2,11 +2,13 @@
 -- Grain: one post, direction and window
 -- Key: post_id, direction, window_start
 -- Columns: flow_windows
+-- Column window_start_hk [UTC+8]: The same moment as clocks in Hong Kong tell it.
 -- Reads: final
 -- Column is_final: Whether the window is announced final: a later arrival is possible, and makes another revision.
 -- Column data_through [UTC]: What landed until then is in the row.
 SELECT
-    window_start, period_s, post_id, direction, flow_veh_h, mean_speed_kmh, space_mean_speed_kmh,
+    window_start, make_timestamp(epoch_us(window_start)) + INTERVAL 8 HOUR AS window_start_hk,
+    period_s, post_id, direction, flow_veh_h, mean_speed_kmh, space_mean_speed_kmh,
     occupancy_pct, expected_count, completeness,
     coalesce(window_start + to_seconds(period_s) <= final_through, false) AS is_final, revision, data_through,
     half_minutes, lane_summaries, flagged_count,

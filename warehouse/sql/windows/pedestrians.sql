@@ -3,6 +3,7 @@
 -- Grain: one post, period and window
 -- Key: post_id, period_s, window_start
 -- Column window_start [UTC]: Start of the window [start, start + period).
+-- Column window_start_hk [UTC+8]: The same moment as clocks in Hong Kong tell it.
 -- Column period_s [s]: Length of the window.
 -- Column post_id: Lamppost.
 -- Column crossings_in_count [1]: Crossings inwards; null when none could be used.
@@ -18,7 +19,7 @@
 -- Column revision [1]: Times that the five-minute windows in it changed after they were announced final, in all.
 -- Reads: merged_values
 SELECT
-    window_start, period_s, post_id,
+    window_start, any_value(window_start_hk) AS window_start_hk, period_s, post_id,
     any_value(value) FILTER (quantity = 'crossings_in_count')::BIGINT AS crossings_in_count,
     any_value(value) FILTER (quantity = 'crossings_out_count')::BIGINT AS crossings_out_count,
     sum(value) * 3600 / nullif(max(value_count) * 30, 0) AS flow_per_h,

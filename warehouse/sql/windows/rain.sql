@@ -3,6 +3,7 @@
 -- Grain: one post, period and window
 -- Key: post_id, period_s, window_start
 -- Column window_start [UTC]: Start of the window [start, start + period).
+-- Column window_start_hk [UTC+8]: The same moment as clocks in Hong Kong tell it.
 -- Column period_s [s]: Length of the window.
 -- Column post_id: Lamppost.
 -- Column rain_mm [mm]: Rain of the window; null when no value landed.
@@ -33,7 +34,8 @@ WITH sums AS (
     WHERE quantity = 'rain_mm'
 )
 SELECT
-    window_start, period_s, post_id, rain_mm, past_hour_mm, since_midnight_mm, step AS rainstorm,
+    window_start, make_timestamp(epoch_us(window_start)) + INTERVAL 8 HOUR AS window_start_hk,
+    period_s, post_id, rain_mm, past_hour_mm, since_midnight_mm, step AS rainstorm,
     value_count, flagged_count, expected_count, completeness, is_final, revision, data_through,
     last_event_time
 FROM sums

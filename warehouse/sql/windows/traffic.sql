@@ -4,6 +4,7 @@
 -- Grain: one post, direction, period and window
 -- Key: post_id, direction, period_s, window_start
 -- Columns: flow_windows
+-- Column window_start_hk [UTC+8]: The same moment as clocks in Hong Kong tell it.
 -- Column is_final: Whether the whole window is announced final; a later arrival is possible, and makes a revision.
 -- Column data_through [UTC]: What landed until then is in the row.
 -- Column revision [1]: Times that the quarter hours in it (or around it) changed after they were announced final.
@@ -64,7 +65,8 @@ limits AS (
     JOIN city.lamppost_entries USING (post_id, valid_from)
 )
 SELECT
-    window_start, period_s, speeds.post_id, speeds.direction, flow_veh_h, mean_speed_kmh, space_mean_speed_kmh,
+    window_start, make_timestamp(epoch_us(window_start)) + INTERVAL 8 HOUR AS window_start_hk,
+    period_s, speeds.post_id, speeds.direction, flow_veh_h, mean_speed_kmh, space_mean_speed_kmh,
     occupancy_pct, step AS level_of_service, colour, speed_limit_kmh,
     vehicle_count, motorcycle_count, private_car_count, taxi_count, light_goods_count, heavy_goods_count, bus_count,
     other_count, half_minutes, lane_summaries, flagged_count, speed_count,

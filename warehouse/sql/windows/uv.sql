@@ -2,6 +2,7 @@
 -- Grain: one post, period and window
 -- Key: post_id, period_s, window_start
 -- Column window_start [UTC]: Start of the window [start, start + period).
+-- Column window_start_hk [UTC+8]: The same moment as clocks in Hong Kong tell it.
 -- Column period_s [s]: Length of the window.
 -- Column post_id: Lamppost.
 -- Column uv_index [1]: Mean index.
@@ -17,7 +18,7 @@
 -- Column revision [1]: Times that the five-minute windows in it changed after they were announced final, in all.
 -- Reads: merged_values
 SELECT
-    window_start, period_s, post_id, value AS uv_index, value_max AS uv_index_max, step AS category,
+    window_start, window_start_hk, period_s, post_id, value AS uv_index, value_max AS uv_index_max, step AS category,
     value_count, flagged_count, expected_count, completeness,
     is_final, revision, data_through, last_event_time
 FROM merged_values

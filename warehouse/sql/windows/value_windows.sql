@@ -3,6 +3,7 @@
 -- Grain: one post, quantity, period and window
 -- Key: post_id, quantity, period_s, window_start
 -- Columns: windows
+-- Column window_start_hk [UTC+8]: The same moment as clocks in Hong Kong tell it.
 -- Column stream: Stream that carries the quantity.
 -- Column value_mean [as quantity]: Mean of the values used, whatever the quantity's method; null when circular.
 -- Column value_sd [as quantity]: Their sample standard deviation; null when circular or fewer than two.
@@ -12,11 +13,7 @@
 -- Column revision [1]: Times that the five-minute windows in it changed after they were announced final, in all.
 -- Reads: merged_values
 SELECT
-    window_start, period_s, post_id, stream, quantity, value,
-    value_sum / nullif(value_count, 0) AS value_mean,
-    CASE WHEN value_count > 1 THEN
-        sqrt(greatest(0, value_sum_squares - value_sum * value_sum / value_count) / (value_count - 1))
-    END AS value_sd,
+    window_start, window_start_hk, period_s, post_id, stream, quantity, value, value_mean, value_sd,
     value_min, value_max, increase, value_count, flagged_count, expected_count, completeness,
     is_final, revision, data_through, last_event_time
 FROM merged_values

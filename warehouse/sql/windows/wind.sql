@@ -3,6 +3,7 @@
 -- Grain: one post, period and window
 -- Key: post_id, period_s, window_start
 -- Column window_start [UTC]: Start of the window [start, start + period).
+-- Column window_start_hk [UTC+8]: The same moment as clocks in Hong Kong tell it.
 -- Column period_s [s]: Length of the window.
 -- Column post_id: Lamppost.
 -- Column mean_speed_ms [m/s]: Scalar mean speed (Campbell OutputOpt 0).
@@ -61,7 +62,8 @@ measured AS (
     FROM together
 )
 SELECT
-    window_start, period_s, post_id, mean_speed_ms, direction_deg,
+    window_start, make_timestamp(epoch_us(window_start)) + INTERVAL 8 HOUR AS window_start_hk,
+    period_s, post_id, mean_speed_ms, direction_deg,
     CASE WHEN unit_count > 0
         THEN degrees(asin(least(scatter, 1)) * (1 + (2 / sqrt(3) - 1) * scatter ** 3))
     END AS direction_sd_deg,
