@@ -19,7 +19,8 @@ from contracts.layout import Layout, Positions, fsync_folder, try_lock
 from contracts.registry import Registry, load_registry
 from contracts.schemas import TABLES
 from contracts.settings import SettingError
-from contracts.times import from_us
+from contracts.times import HONG_KONG, from_us
+from warehouse.boundaries import read_boundaries
 from warehouse.config import Config
 from warehouse.reference import SNAPSHOT, ReferenceTable, full_name, ingest_events, registry_tables, state
 from warehouse.template import attached, describe, template
@@ -61,13 +62,16 @@ class Published:
 def publish(config: Config, files: FileLists | None = None) -> Published:
     """Build the catalogue from the lake's stored positions and swap it in; readers keep the one that they opened.
 
-    Raises SettingError when another publisher holds the lock for half a minute or the registry is broken.
+    Raises SettingError when another publisher holds the lock for half a minute, or the registry or the file of the
+    districts is broken.
     """
     layout, files = config.layout, files or FileLists()
     aside = layout.catalogue.with_name(".catalog.aside.duckdb")
     with _only_publisher(layout.catalogue.with_name(".catalog.lock")):
         positions = Positions.load(layout.positions)
         registry = load_registry(config.registry) if config.registry.exists() else None
+        boundaries = read_boundaries(config.districts) if config.districts else ()
+        empty = template(datetime.now(HONG_KONG).year + 1, boundaries)
         lists = {
             name: files.of(layout, name, positions.versions[name]) if name in positions.versions else []
             for name in TABLES
@@ -75,7 +79,7 @@ def publish(config: Config, files: FileLists | None = None) -> Published:
         _forget(aside)
         tables = [*registry_tables(registry), ingest_events(layout.raw)]
         tables += [_snapshot(positions, lists), state(positions.covered_us)]
-        _build(aside, [raw_view(table, lists[name]) for name, table in TABLES.items()], tables)
+        _build(aside, empty, [raw_view(table, lists[name]) for name, table in TABLES.items()], tables)
         aside.replace(layout.catalogue)
         fsync_folder(layout.catalogue.parent)
     return Published(
@@ -122,8 +126,8 @@ def _snapshot(positions: Positions, lists: dict[str, list[str]]) -> ReferenceTab
     return ReferenceTable(name="snapshot", rows=pa.Table.from_pylist(rows, SNAPSHOT))
 
 
-def _build(path: Path, raw: list[View], tables: list[ReferenceTable]) -> None:
-    path.write_bytes(template())
+def _build(path: Path, empty: bytes, raw: list[View], tables: list[ReferenceTable]) -> None:
+    path.write_bytes(empty)
     with attached(path) as connection:
         for table in tables:
             connection.register("rows", table.rows)

@@ -12,10 +12,12 @@ POLL_S = 0.05
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """`registry` is the lamppost registry; `poll_s` is how often `publish --follow` looks for a new lake, seconds."""
+    """`registry` is the lamppost registry, `districts` a GeoJSON file of the districts' boundaries, where there is one;
+    `poll_s` is how often `publish --follow` looks for a new lake, seconds."""
 
     root: Path
     registry: Path
+    districts: Path | None
     poll_s: float
 
     @property
@@ -24,10 +26,12 @@ class Config:
 
     @staticmethod
     def build(environ: Mapping[str, str], root: Path | None = None) -> "Config":
-        """From LAMPLIGHT_DATA, LAMPLIGHT_REGISTRY and LAMPLIGHT_CATALOGUE_POLL_S; raises SettingError."""
+        """From LAMPLIGHT_DATA, LAMPLIGHT_REGISTRY, LAMPLIGHT_DISTRICTS and LAMPLIGHT_CATALOGUE_POLL_S; raises
+        SettingError."""
         root = root or data_root(environ)
         return Config(
             root=root,
             registry=read(environ, "LAMPLIGHT_REGISTRY", Layout(root).registry, Path),
+            districts=read(environ, "LAMPLIGHT_DISTRICTS", None, Path),
             poll_s=read(environ, "LAMPLIGHT_CATALOGUE_POLL_S", POLL_S, positive),
         )

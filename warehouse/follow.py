@@ -1,4 +1,4 @@
-"""Publish again whenever the lake's positions or the registry change."""
+"""Publish again whenever the lake's positions, the registry or the file of the districts change."""
 
 import os
 import signal
@@ -13,7 +13,9 @@ from warehouse.config import Config
 NICENESS = 10  # the pipeline comes first
 
 
-def _stamp(path: Path) -> tuple[int, int, int] | None:
+def _stamp(path: Path | None) -> tuple[int, int, int] | None:
+    if path is None:
+        return None
     try:
         status = path.stat()
     except FileNotFoundError:
@@ -30,13 +32,14 @@ def follow(config: Config, stop: Event) -> None:
     published, seconds, covered_us = 0, 0.0, 0
     while not stop.is_set():
         # looked at before the files are read: a change in between is published by the next round
-        stamps = (_stamp(config.layout.positions), _stamp(config.registry), config.layout.catalogue.exists())
+        inputs = (config.layout.positions, config.registry, config.districts)
+        stamps = (*map(_stamp, inputs), config.layout.catalogue.exists())
         if stamps != seen:
             start = time.monotonic()
             covered_us = publish(config, files).positions.covered_us
             seconds = time.monotonic() - start
             published += 1
-            seen = (*stamps[:2], True)
+            seen = (*stamps[:-1], True)
         if time.monotonic() - reported >= 1:
             reported = time.monotonic()
             figures = {"published": published, "publish_s": round(seconds, 4), "covered_us": covered_us}

@@ -95,13 +95,13 @@ def _copy_out(path: Path) -> None:
 
 
 def describe_views(path: Path) -> list[tuple[str, str]]:
-    """(schema.name, comment) of each view, table and table macro of the catalogue."""
+    """(schema.name, comment) of each view, table and macro of the catalogue."""
     with open_catalogue(path) as connection:
         rows = connection.execute(
             "SELECT schema_name, view_name, comment FROM duckdb_views() WHERE NOT internal "
             "UNION ALL SELECT schema_name, table_name, comment FROM duckdb_tables() "
             "UNION ALL SELECT schema_name, function_name || '(' || list_aggregate(parameters, 'string_agg', ', ') "
-            "|| ')', comment FROM duckdb_functions() WHERE NOT internal AND function_type = 'table_macro' "
+            "|| ')', comment FROM duckdb_functions() WHERE NOT internal "
             "ORDER BY ALL"
         ).fetchall()
     return [(name if schema == "main" else f"{schema}.{name}", comment) for schema, name, comment in rows]

@@ -1,5 +1,5 @@
 """Reference tables that the catalogue holds as real data: the registry's entries, what befell ingest, and what only
-the contracts say: quantities, scales, the air quality index."""
+the contracts say: quantities, scales, the air quality index. What describes the city is in warehouse/city.py."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,53 +17,9 @@ from contracts.registry import Registry
 from contracts.scales import SCALES
 from contracts.streams import STREAMS
 from contracts.times import from_us
+from warehouse.boundaries import Boundary
+from warehouse.city import CITY, CITY_DESCRIPTIONS, calendar_rows, district_rows, registry_rows
 
-LAMPPOST_ENTRIES = pa.schema(
-    [
-        field("post_id", pa.string(), "", "Lamppost, or a recorded detector by its own id."),
-        field("kind", pa.string(), "", "lamppost or detector."),
-        field("area", pa.string(), "", "Pilot area."),
-        field("district", pa.string(), "", "District of Hong Kong."),
-        field("name_en", pa.string(), "", "Name in English."),
-        field("name_tc", pa.string(), "", "Name in traditional Chinese."),
-        field("name_sc", pa.string(), "", "Name in simplified Chinese."),
-        field("latitude", pa.float64(), "deg", "WGS84 latitude."),
-        field("longitude", pa.float64(), "deg", "WGS84 longitude."),
-        field("easting_m", pa.float64(), "m", "HK1980 grid easting (EPSG:2326)."),
-        field("northing_m", pa.float64(), "m", "HK1980 grid northing (EPSG:2326)."),
-        field("streams", pa.list_(pa.string()), "", "Streams that the post may send."),
-        field("sends_classes", pa.bool_(), "", "Whether its lane summaries tell vehicle classes."),
-        field("gateway_id", pa.string(), "", "Gateway that it is connected through.", True),
-        field("valid_from", TIMESTAMP, "UTC", "The entry holds from this moment."),
-        field("valid_to", TIMESTAMP, "UTC", "The entry holds until this moment; null: it holds still.", True),
-    ]
-)
-_POST_SPAN = [
-    field("post_id", pa.string(), "", "Lamppost or detector."),
-    field("valid_from", TIMESTAMP, "UTC", "Start of the registry entry that the row belongs to."),
-]
-DIRECTIONS = pa.schema(
-    [
-        *_POST_SPAN,
-        field("direction", pa.string(), "", "direction_id of the registry, as in lane_flows."),
-        field("bearing_deg", pa.int32(), "deg", "Bearing of the direction of travel."),
-        field("road_en", pa.string(), "", "Road in English."),
-        field("road_tc", pa.string(), "", "Road in traditional Chinese."),
-        field("road_sc", pa.string(), "", "Road in simplified Chinese."),
-        field("lanes", pa.list_(pa.string()), "", "Lanes as the device names them."),
-        field("speed_limit_kmh", pa.int32(), "km/h", "Speed limit."),
-    ]
-)
-SENSORS = pa.schema(
-    [
-        *_POST_SPAN,
-        field("stream", pa.string(), "", "Stream that the sensor feeds."),
-        field("model", pa.string(), "", "Model."),
-        field("height_m", pa.float64(), "m", "Height above ground."),
-        field("calibrated_on", pa.date32(), "", "Day of the last calibration.", True),
-        field("quantities", pa.list_(pa.string()), "", "Quantities that it measures."),
-    ]
-)
 QUANTITY_ROWS = pa.schema(
     [
         field("quantity", pa.string(), "", "Name, unit included."),
@@ -147,9 +103,7 @@ INGEST_EVENTS = pa.schema(
     ]
 )
 REFERENCE = {
-    "lamppost_entries": LAMPPOST_ENTRIES,
-    "directions": DIRECTIONS,
-    "sensors": SENSORS,
+    **CITY,
     "quantities": QUANTITY_ROWS,
     "scales": SCALE_ROWS,
     "tourist_places": TOURIST_PLACE_ROWS,
@@ -159,18 +113,9 @@ REFERENCE = {
     "state": STATE,
     "ingest_events": INGEST_EVENTS,
 }
-_SCHEMAS = {
-    "lamppost_entries": "city",
-    "directions": "city",
-    "sensors": "city",
-    "tourist_places": "city",
-    "ingest_events": "quality",
-}
+_SCHEMAS = {**dict.fromkeys((*CITY, "tourist_places"), "city"), "ingest_events": "quality"}
 DESCRIPTIONS = {
-    "lamppost_entries": "The registry. Grain: one post and time span. Key: post_id, valid_from.",
-    "directions": "Directions of travel that a post sees. Grain: one direction of an entry. "
-    "Key: post_id, valid_from, direction.",
-    "sensors": "Sensors on a post. Grain: one sensor of an entry. Key: post_id, valid_from, stream, model.",
+    **CITY_DESCRIPTIONS,
     "quantities": "Every quantity that a lamppost measures. Grain: one quantity. Key: quantity.",
     "scales": "Names of numbers: UV categories, rainstorm signals, classes of rain, colours of traffic. "
     "Grain: one step of a scale. Key: scale, step.",
@@ -199,9 +144,13 @@ class ReferenceTable:
     rows: pa.Table
 
 
-def of_contracts() -> dict[str, pa.Table]:
-    """Rows of the tables that only the contracts fill: the same in every catalogue."""
+def standing(last_year: int, boundaries: tuple[Boundary, ...] = ()) -> dict[str, pa.Table]:
+    """Rows of the tables that stay as they are from one publishing to the next: what the contracts say, the calendar
+    until the end of `last_year`, the districts."""
     return {
+        "districts": district_rows(boundaries),
+        "calendar": calendar_rows(last_year),
+    } | {
         name: pa.Table.from_pylist(rows, REFERENCE[name])
         for name, rows in (
             ("quantities", _quantities()),
@@ -274,61 +223,7 @@ def _aqhi_bands() -> list[dict[str, Any]]:
 
 def registry_tables(registry: Registry | None) -> list[ReferenceTable]:
     """The registry's entries with their directions and sensors; without a registry: no rows."""
-    posts = registry.file.lampposts if registry else ()
-    entries = [
-        {
-            "post_id": post.post_id,
-            "kind": post.kind,
-            "area": post.area,
-            "district": post.district,
-            "name_en": post.name.en,
-            "name_tc": post.name.tc,
-            "name_sc": post.name.sc,
-            "latitude": post.latitude,
-            "longitude": post.longitude,
-            "easting_m": post.easting_m,
-            "northing_m": post.northing_m,
-            "streams": sorted(post.streams),
-            "sends_classes": post.sends_classes,
-            "gateway_id": post.gateway_id,
-            "valid_from": post.valid_from,
-            "valid_to": post.valid_to,
-        }
-        for post in posts
-    ]
-    directions = [
-        {
-            "post_id": post.post_id,
-            "valid_from": post.valid_from,
-            "direction": direction.direction_id,
-            "bearing_deg": direction.bearing_deg,
-            "road_en": direction.road.en,
-            "road_tc": direction.road.tc,
-            "road_sc": direction.road.sc,
-            "lanes": direction.lanes,
-            "speed_limit_kmh": direction.speed_limit_kmh,
-        }
-        for post in posts
-        for direction in post.directions
-    ]
-    sensors = [
-        {
-            "post_id": post.post_id,
-            "valid_from": post.valid_from,
-            "stream": sensor.stream,
-            "model": sensor.model,
-            "height_m": sensor.height_m,
-            "calibrated_on": sensor.calibrated_on,
-            "quantities": sensor.quantities,
-        }
-        for post in posts
-        for sensor in post.sensors
-    ]
-    return [
-        ReferenceTable(name="lamppost_entries", rows=pa.Table.from_pylist(entries, LAMPPOST_ENTRIES)),
-        ReferenceTable(name="directions", rows=pa.Table.from_pylist(directions, DIRECTIONS)),
-        ReferenceTable(name="sensors", rows=pa.Table.from_pylist(sensors, SENSORS)),
-    ]
+    return [ReferenceTable(name=name, rows=rows) for name, rows in registry_rows(registry).items()]
 
 
 def state(covered_us: int) -> ReferenceTable:

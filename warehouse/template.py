@@ -2,14 +2,16 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cache
+from functools import lru_cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import duckdb
 
 from contracts.schemas import TABLES
-from warehouse.reference import DESCRIPTIONS, REFERENCE, full_name, of_contracts
+from warehouse.boundaries import Boundary
+from warehouse.macros import sql_macros
+from warehouse.reference import DESCRIPTIONS, REFERENCE, full_name, standing
 from warehouse.views import SCHEMAS, column_comments, quoted, raw_view, sql_views
 
 STORAGE_VERSION = "v1.5.0"  # so that DuckDB 1.5 opens the file too
@@ -31,16 +33,17 @@ def attached(path: Path) -> Iterator[duckdb.DuckDBPyConnection]:
         connection.execute("DETACH catalog")
 
 
-@cache
-def template() -> bytes:
-    """A catalogue of an empty lake, with all that is the same in every other: a process makes it once (measured: 150
-    ms for views and comments, which a copy then need not bind again)."""
+@lru_cache(maxsize=2)
+def template(last_year: int, boundaries: tuple[Boundary, ...]) -> bytes:
+    """A catalogue of an empty lake, with all that is the same in the next: a process makes it once (measured: 150
+    ms for views and comments, which a copy then need not bind again), and again when what it holds has changed: the
+    calendar goes on to the end of `last_year`."""
     with TemporaryDirectory(prefix="lamplight-") as folder:
         path = Path(folder) / "template.duckdb"
         with attached(path) as connection:
             for schema in ("lake", *SCHEMAS):
                 connection.execute(f"CREATE SCHEMA {schema}")
-            known = of_contracts()
+            known = standing(last_year, boundaries)
             for name, columns in REFERENCE.items():
                 connection.register("rows", known.get(name, columns.empty_table()))
                 connection.execute(f"CREATE TABLE {full_name(name)} AS SELECT * FROM rows")
@@ -55,6 +58,10 @@ def template() -> bytes:
                     connection.execute(f"CREATE MACRO {view.full_name}_since(since) AS TABLE {view.macro}")
                     said = f"{view.name} from the moment `since` on."
                     connection.execute(f"COMMENT ON MACRO TABLE {view.full_name}_since IS {quoted(said)}")
+            for macro in sql_macros():
+                connection.execute(macro.statement)
+                kind = "MACRO TABLE" if macro.is_table else "MACRO"
+                connection.execute(f"COMMENT ON {kind} main.{macro.name} IS {quoted(macro.comment)}")
         return path.read_bytes()
 
 

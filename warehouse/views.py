@@ -96,25 +96,43 @@ def column_comments(schema: pa.Schema) -> dict[str, str]:
     return said
 
 
-_TITLES = re.compile(r"-- (Grain|Key|Columns|Reads|Since): (.+)")
-_COLUMN = re.compile(r"-- Column (\w+)( \[[^]]+\])?: (.+)")
+_TITLES = re.compile(r"-- (Grain|Key|Columns|Reads|Since|Gives): (.+)")
+_NAMED = re.compile(r"-- (Column|Parameter) (\w+)( \[[^]]+\])?: (.+)")
 
 
-def parse_view(schema: str, name: str, text: str) -> View:
-    """A view from its file. Raises ValueError when its first lines lack the meaning, the grain or the key."""
+@dataclass(frozen=True, kw_only=True)
+class Head:
+    """What the first lines of a file say, and the text below them. `named`: by Column or Parameter, then by name."""
+
+    meaning: str
+    titles: dict[str, str]
+    named: dict[str, dict[str, str]]
+    body: str
+
+
+def parse_head(text: str) -> Head:
+    """The head and the body of a file of `sql/`."""
     meaning: list[str] = []
     titles: dict[str, str] = {}
-    own: dict[str, str] = {}
+    named: dict[str, dict[str, str]] = {"Column": {}, "Parameter": {}}
     lines = text.splitlines()
     head = next((number for number, line in enumerate(lines) if not line.startswith("--")), len(lines))
     for line in lines[:head]:
         if title := _TITLES.fullmatch(line):
             titles[title[1]] = title[2].rstrip(".")
-        elif column := _COLUMN.fullmatch(line):
-            own[column[1]] = column[3] + (column[2] or "")
+        elif one := _NAMED.fullmatch(line):
+            named[one[1]][one[2]] = one[4] + (one[3] or "")
         else:
             meaning.append(line.removeprefix("--").strip())
-    if not meaning or not {"Grain", "Key"} <= titles.keys():
+    body = "\n".join(lines[head:]).strip().rstrip(";")
+    return Head(meaning=" ".join(meaning), titles=titles, named=named, body=body)
+
+
+def parse_view(schema: str, name: str, text: str) -> View:
+    """A view from its file. Raises ValueError when its first lines lack the meaning, the grain or the key."""
+    head = parse_head(text)
+    titles = head.titles
+    if not head.meaning or not {"Grain", "Key"} <= titles.keys():
         raise ValueError(f"{name}.sql must begin with its meaning, `-- Grain:` and `-- Key:`")
     inherited = {}
     if source := titles.get("Columns"):
@@ -123,11 +141,11 @@ def parse_view(schema: str, name: str, text: str) -> View:
     return View(
         schema=schema,
         name=name,
-        meaning=" ".join(meaning),
+        meaning=head.meaning,
         grain=titles["Grain"],
         key=titles["Key"],
-        body="\n".join(lines[head:]).strip().rstrip(";"),
-        columns=inherited | own,
+        body=head.body,
+        columns=inherited | head.named["Column"],
         reads=tuple(titles["Reads"].split(", ")) if "Reads" in titles else (),
         since=titles.get("Since", ALWAYS),
     )
