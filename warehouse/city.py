@@ -4,8 +4,8 @@ import pyarrow as pa
 
 from contracts.calendar import days
 from contracts.districts import DISTRICTS, district_code
+from contracts.fields import TIMESTAMP, field
 from contracts.registry import Registry
-from contracts.schemas import TIMESTAMP, field
 from warehouse.boundaries import Boundary
 
 LAMPPOST_ENTRIES = pa.schema(
