@@ -15,6 +15,7 @@ from contracts.events import Event, append_event, events_path
 from contracts.layout import Layout
 from contracts.registry import RegistryFile, save_registry
 from contracts.schemas import TABLES
+from contracts.streams import STREAMS
 from contracts.times import HONG_KONG
 from pipelines.kernels.frames import conform
 from tests.warehouse.lake_samples import ask, config_of, store, write
@@ -97,9 +98,11 @@ def test_what_the_post_and_ingest_tell_stands_beside(tmp_path: Path) -> None:
     assert set(found["ingest_events"]) == {"23:55 disk_failed b"}
     # what nobody heard all day, as often as the cadence promises
     silent = found.filter(reason="silent").select("post_id", "stream", "lost_count").rows()
-    assert silent == [(f"ZZ100{n}", s, c) for n in (1, 2, 3) for s, c in (("traffic", 2880), ("weather", 1440))]
+    streams = {1: ("traffic", "weather"), 2: ("status", "traffic", "weather"), 3: ("status", "traffic", "weather")}
+    promised = {name: 86_400 // (stream.cadence_s or 1) for name, stream in STREAMS.items()}
+    assert silent == [(f"ZZ100{n}", name, promised[name]) for n, names in streams.items() for name in names]
     # the day after, of which nothing landed, is told of as well; the day after that is not
-    assert ask(tmp_path, f"FROM losses_yesterday_since('{MONDAY}'::TIMESTAMPTZ)").height == 6
+    assert ask(tmp_path, f"FROM losses_yesterday_since('{MONDAY}'::TIMESTAMPTZ)").height == 9
     assert ask(tmp_path, f"FROM losses_yesterday_since('{MONDAY + timedelta(days=1)}'::TIMESTAMPTZ)").is_empty()
 
 
@@ -111,5 +114,5 @@ def test_yesterday_is_the_day_before_this_one_in_hong_kong(tmp_path: Path) -> No
     if datetime.now(HONG_KONG).date() != midnight.date():
         pytest.skip("the day ended within the test")
     whole = ask(tmp_path, f"FROM losses_yesterday_since('{since}'::TIMESTAMPTZ) ORDER BY ALL", zone="Asia/Kolkata")
-    assert found.height == 7
+    assert found.height == 9
     assert found.equals(whole)

@@ -73,7 +73,7 @@ def test_travel_conditions_are_those_of_the_other_weeks(tmp_path: Path, seed: in
         rows = hours[row["road_en"], start]
         others = [v for at, v in sound[row["road_en"], start.isoweekday(), start.hour].items() if at != start]
         speed, norm = harmonic(rows), median(others) if others else None
-        assert (row["hk_date"], row["hk_hour"], row["weekday"]) == (start.date(), start.hour, start.isoweekday())
+        assert (row["day"], row["hour_hk"], row["weekday"]) == (start.date(), start.hour, start.isoweekday())
         assert row["speed_kmh"] == (None if speed is None else pytest.approx(speed))
         assert row["norm_speed_kmh"] == (None if norm is None else pytest.approx(norm))
         assert row["norm_weeks"] == len(others)
@@ -90,7 +90,7 @@ def test_a_slow_hour_shows_and_is_not_the_norm_of_the_others(tmp_path: Path) -> 
     lay(tmp_path, POSTS, roads_flows(3), [])
     found = ask(tmp_path, "FROM travel_conditions WHERE ratio < 0.8 AND norm_weeks >= 3")
     assert found.select("road_en", "window_start", "level_of_service").rows() == [("Canton Road", SLOW, "congested")]
-    others = ask(tmp_path, "FROM travel_conditions WHERE road_en = 'Canton Road' AND weekday = 1 AND hk_hour = 8")
+    others = ask(tmp_path, "FROM travel_conditions WHERE road_en = 'Canton Road' AND weekday = 1 AND hour_hk = 8")
     assert sorted(others["norm_speed_kmh"].to_list())[0] > 35
 
 

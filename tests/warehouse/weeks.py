@@ -10,7 +10,7 @@ import polars as pl
 from contracts.layout import Layout
 from contracts.quantities import QUANTITIES
 from contracts.registry import Direction, Lamppost, Names, RegistryFile, save_registry
-from contracts.schemas import FLOW_WINDOWS, TABLES, WINDOWS
+from contracts.schemas import FLOW_WINDOWS, HOURS, TABLES, WINDOWS
 from contracts.streams import STREAMS
 from contracts.times import HONG_KONG
 from pipelines.kernels.frames import conform
@@ -52,7 +52,8 @@ def flow(post_id: str, start: datetime, speed_kmh: float | None, vehicles: int =
 def values(
     post_id: str, quantity: str, start: datetime, each: Iterable[float | None], period_s: int = 3600, share: float = 1.0
 ) -> list[dict[str, Any]]:
-    """Rows of WINDOWS from `start` on, a steady value for each period, None for a gap; `share` of its messages."""
+    """Rows of HOURS, or of WINDOWS with 300 s, from `start` on: a steady value for each period, None for a gap; `share`
+    of its messages."""
     rows = []
     cadence_s = STREAMS[QUANTITIES[quantity].stream].cadence_s or 1
     for number, value in enumerate(each):
@@ -77,10 +78,15 @@ def values(
 
 
 def lay(root: Path, posts: Iterable[Lamppost], flows: list[Any], rows: list[dict[str, Any]]) -> None:
-    """Write and publish a lake with this registry, these rows of FLOW_WINDOWS and of WINDOWS."""
+    """Write and publish a lake with this registry, these rows of FLOW_WINDOWS, and of HOURS or WINDOWS by their
+    period."""
     save_registry(Layout(root).registry, RegistryFile(version=1, lampposts=tuple(posts)))
     versions = {}
-    for table, found in ((FLOW_WINDOWS, flows), (WINDOWS, rows)):
+    tables = [(FLOW_WINDOWS, flows)]
+    tables += [
+        (table, [row for row in rows if row["period_s"] == length]) for table, length in ((HOURS, 3600), (WINDOWS, 300))
+    ]
+    for table, found in tables:
         if found:
             frame = pl.DataFrame(found, infer_schema_length=None)
             zero = {name: pl.lit(0) for name, kind in conform(frame, table).schema.items() if kind.is_integer()}

@@ -3,8 +3,8 @@
 -- present: who crosses twice counts twice. Gaps lower a count: read it beside completeness. Internal and exact: never
 -- for publication; the public has noised figures.
 -- Grain: one post and day (Hong Kong)
--- Key: post_id, hk_date
--- Column hk_date: Day in Hong Kong.
+-- Key: post_id, day
+-- Column day: Day in Hong Kong, as in calendar.
 -- Column rank_of_day [1]: 1 is the post with the most crossings of the day.
 -- Column post_id: Lamppost.
 -- Column area: Pilot area.
@@ -12,9 +12,9 @@
 -- Column crossings_count [1]: Crossings both ways.
 -- Column crossings_in_count [1]: Crossings inwards.
 -- Column crossings_out_count [1]: Crossings outwards.
--- Column busiest_hk_hour [h]: Hour of the day with the most crossings, 0 to 23.
+-- Column busiest_hour_hk [h]: Hour of the day with the most crossings, 0 to 23.
 -- Column busiest_hour_count [1]: Crossings both ways in that hour.
--- Column crossings_by_hk_hour: Crossings both ways in each hour of the day that was heard, by hour in Hong Kong.
+-- Column crossings_by_hour_hk: Crossings both ways in each hour of the day that was heard, by hour in Hong Kong.
 -- Column completeness [1]: Half-minutes used, of the 2,880 of a day.
 WITH spots AS (
     SELECT post_id, area, name_en, valid_from, valid_to
@@ -26,12 +26,12 @@ WITH spots AS (
 hours AS (
     SELECT
         post_id, area, name_en,
-        timezone('Asia/Hong_Kong', time_bucket(INTERVAL 1 HOUR, window_start)) AS hk_time,
+        make_timestamp(epoch_us(window_start)) + INTERVAL 8 HOUR AS hour_start,
         sum(value_sum) AS crossings,
         sum(value_sum) FILTER (quantity = 'crossings_in_count') AS crossings_in,
         sum(value_sum) FILTER (quantity = 'crossings_out_count') AS crossings_out,
         sum(value_count) FILTER (quantity = 'crossings_in_count') AS half_minutes
-    FROM lake.windows
+    FROM lake.hours
     JOIN spots USING (post_id)
     WHERE quantity IN ('crossings_in_count', 'crossings_out_count')
         AND window_start >= timezone('Asia/Hong_Kong', date_trunc('day', timezone('Asia/Hong_Kong', $since)))
@@ -40,20 +40,20 @@ hours AS (
 ),
 days AS (
     SELECT
-        hk_time::DATE AS hk_date, post_id, area, name_en,
+        hour_start::DATE AS day, post_id, area, name_en,
         sum(crossings)::BIGINT AS crossings_count,
         sum(crossings_in)::BIGINT AS crossings_in_count,
         sum(crossings_out)::BIGINT AS crossings_out_count,
-        arg_max(hour(hk_time), (crossings, -hour(hk_time))) AS busiest_hk_hour,
+        arg_max(hour(hour_start), (crossings, -hour(hour_start))) AS busiest_hour_hk,
         max(crossings)::BIGINT AS busiest_hour_count,
-        map_from_entries(list((hour(hk_time), crossings::BIGINT) ORDER BY hk_time)) AS crossings_by_hk_hour,
+        map_from_entries(list((hour(hour_start), crossings::BIGINT) ORDER BY hour_start)) AS crossings_by_hour_hk,
         least(sum(half_minutes) / 2880, 1.0)::DOUBLE AS completeness
     FROM hours
     WHERE crossings IS NOT NULL
     GROUP BY ALL
 )
 SELECT
-    hk_date, rank() OVER (PARTITION BY hk_date ORDER BY crossings_count DESC) AS rank_of_day, post_id, area, name_en,
-    crossings_count, crossings_in_count, crossings_out_count, busiest_hk_hour, busiest_hour_count,
-    crossings_by_hk_hour, completeness
+    day, rank() OVER (PARTITION BY day ORDER BY crossings_count DESC) AS rank_of_day, post_id, area, name_en,
+    crossings_count, crossings_in_count, crossings_out_count, busiest_hour_hk, busiest_hour_count,
+    crossings_by_hour_hk, completeness
 FROM days

@@ -27,9 +27,9 @@
 -- Column calibrated_on: Day of its last calibration by that entry.
 WITH days AS (
     SELECT
-        post_id, area, quantity, timezone('Asia/Hong_Kong', window_start)::DATE AS day,
+        post_id, area, quantity, (make_timestamp(epoch_us(window_start)) + INTERVAL 8 HOUR)::DATE AS day,
         sum(value_sum) / sum(value_count) AS mean
-    FROM lake.windows
+    FROM lake.hours
     JOIN city.lamppost_entries USING (post_id)
     WHERE quantity IN (
             'temperature_c', 'humidity_pct', 'pressure_hpa', 'o3_ug_m3', 'so2_ug_m3', 'pm2_5_ug_m3', 'pm10_ug_m3'

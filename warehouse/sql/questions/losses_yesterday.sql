@@ -52,7 +52,7 @@ losses AS (
     UNION ALL
     SELECT post_id, stream, 'silent', 86400 // cadence_s, start
     FROM (SELECT post_id, unnest(streams) AS stream FROM posts)
-    JOIN (SELECT DISTINCT stream, cadence_s FROM main.quantities) USING (stream)
+    JOIN (SELECT stream, cadence_s FROM main.quantities UNION SELECT 'status', 60) USING (stream)
     ANTI JOIN heard USING (post_id, stream)
     CROSS JOIN bounds
     WHERE EXISTS (FROM messages)

@@ -6,10 +6,10 @@
 -- by l_den; posts stand beside the road, where it is louder. A level is null when less than 75 % of its minutes were
 -- used, and l_den when one of the three is.
 -- Grain: one post and day from 07 to 07 (Hong Kong)
--- Key: post_id, hk_date
+-- Key: post_id, day
 -- Column post_id: Lamppost.
 -- Column area: Pilot area.
--- Column hk_date: Date in Hong Kong on which the day begins, and its night.
+-- Column day: Day in Hong Kong, as in calendar, on which the 24 hours begin.
 -- Column l_night_dba [dB(A)]: Energy mean from 23 to 07.
 -- Column l_day_dba [dB(A)]: Energy mean from 07 to 19.
 -- Column l_evening_dba [dB(A)]: Energy mean from 19 to 23.
@@ -21,16 +21,16 @@
 WITH parts AS (
     SELECT
         post_id,
-        (timezone('Asia/Hong_Kong', window_start) - INTERVAL 7 HOUR)::DATE AS hk_date,
+        (make_timestamp(epoch_us(window_start)) + INTERVAL 1 HOUR)::DATE AS day,
         CASE
-            WHEN hour(timezone('Asia/Hong_Kong', window_start)) BETWEEN 7 AND 18 THEN 'day'
-            WHEN hour(timezone('Asia/Hong_Kong', window_start)) BETWEEN 19 AND 22 THEN 'evening'
+            WHEN hour(make_timestamp(epoch_us(window_start)) + INTERVAL 8 HOUR) BETWEEN 7 AND 18 THEN 'day'
+            WHEN hour(make_timestamp(epoch_us(window_start)) + INTERVAL 8 HOUR) BETWEEN 19 AND 22 THEN 'evening'
             ELSE 'night'
         END AS part,
         sum(value_count) AS minutes,
         sum(energy_sum) AS energy,
         max(value_max) AS loudest
-    FROM lake.windows
+    FROM lake.hours
     WHERE quantity = 'noise_dba'
         AND window_start >= timezone(
             'Asia/Hong_Kong',
@@ -40,7 +40,7 @@ WITH parts AS (
 ),
 days AS (
     SELECT
-        post_id, hk_date,
+        post_id, day,
         coalesce(any_value(minutes) FILTER (part = 'day'), 0) / 720 AS day_completeness,
         coalesce(any_value(minutes) FILTER (part = 'evening'), 0) / 240 AS evening_completeness,
         coalesce(any_value(minutes) FILTER (part = 'night'), 0) / 480 AS night_completeness,
@@ -51,10 +51,10 @@ days AS (
             AS night_energy,
         any_value(loudest) FILTER (part = 'night') AS loudest_minute_of_night_dba
     FROM parts
-    GROUP BY post_id, hk_date
+    GROUP BY post_id, day
 )
 SELECT
-    post_id, area, hk_date,
+    post_id, area, day,
     10 * log10(night_energy) AS l_night_dba,
     10 * log10(day_energy) AS l_day_dba,
     10 * log10(evening_energy) AS l_evening_dba,

@@ -33,8 +33,8 @@ cells AS (
     SELECT
         post_id, direction, area, road_en, step AS rain_class, low AS from_mm_h, vehicle_count,
         coalesce(space_mean_speed_kmh, mean_speed_kmh) AS speed_kmh,
-        hour(timezone('Asia/Hong_Kong', window_start)) AS hk_hour,
-        isodow(timezone('Asia/Hong_Kong', window_start)) >= 6 AS is_weekend
+        hour(make_timestamp(epoch_us(window_start)) + INTERVAL 8 HOUR) AS hour_hk,
+        isodow(make_timestamp(epoch_us(window_start)) + INTERVAL 8 HOUR) >= 6 AS is_weekend
     FROM lake.flow_windows
     JOIN rain USING (post_id, window_start)
     JOIN spans USING (post_id, direction)
@@ -44,7 +44,7 @@ cells AS (
         AND window_start >= time_bucket(INTERVAL 15 MINUTE, $since)
 ),
 dry AS (
-    SELECT post_id, direction, hk_hour, is_weekend, median(speed_kmh) AS dry_speed_kmh
+    SELECT post_id, direction, hour_hk, is_weekend, median(speed_kmh) AS dry_speed_kmh
     FROM cells
     WHERE rain_class = 'dry'
     GROUP BY ALL
@@ -59,5 +59,5 @@ SELECT
     avg(speed_kmh - dry_speed_kmh) AS difference_kmh,
     avg(100 * (speed_kmh / dry_speed_kmh - 1)) AS difference_pct
 FROM cells
-LEFT JOIN dry USING (post_id, direction, hk_hour, is_weekend)
+LEFT JOIN dry USING (post_id, direction, hour_hk, is_weekend)
 GROUP BY GROUPING SETS ((area, cells.road_en, rain_class, from_mm_h), (area, rain_class, from_mm_h))

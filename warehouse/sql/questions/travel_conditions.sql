@@ -8,8 +8,9 @@
 -- Column road_en: Road in English.
 -- Column direction: direction_id of the registry.
 -- Column window_start [UTC]: Start of the hour.
--- Column hk_date: Date of the hour in Hong Kong.
--- Column hk_hour [h]: Hour of the day in Hong Kong, 0 to 23.
+-- Column window_start_hk [UTC+8]: The same moment as clocks in Hong Kong tell it.
+-- Column day: Day in Hong Kong, as in calendar.
+-- Column hour_hk [h]: Hour of the day in Hong Kong, 0 to 23.
 -- Column weekday: Day of the week in Hong Kong, 1 Monday to 7 Sunday.
 -- Column speed_kmh [km/h]: Speed of the hour; null when no vehicle had one.
 -- Column norm_speed_kmh [km/h]: Median of the same weekday and hour in the other weeks; null without one.
@@ -47,7 +48,7 @@ sums AS (
 hours AS (
     SELECT
         *,
-        timezone('Asia/Hong_Kong', window_start) AS hk_time,
+        make_timestamp(epoch_us(window_start)) + INTERVAL 8 HOUR AS window_start_hk,
         vehicle_count * 3600.0::DOUBLE / nullif(half_minutes * 30, 0) AS flow_veh_h,
         least(half_minutes / (120 * post_count), 1.0)::DOUBLE AS completeness,
         CASE WHEN half_minutes >= 60 * post_count THEN speed_kmh END AS sound_speed_kmh
@@ -60,13 +61,13 @@ compared AS (
         count(sound_speed_kmh) OVER other_weeks AS norm_weeks
     FROM hours
     WINDOW other_weeks AS (
-        PARTITION BY road_en, direction, isodow(hk_time), hour(hk_time)
+        PARTITION BY road_en, direction, isodow(window_start_hk), hour(window_start_hk)
         ROWS BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING EXCLUDE CURRENT ROW
     )
 )
 SELECT
-    road_en, direction, window_start, hk_time::DATE AS hk_date, hour(hk_time) AS hk_hour, isodow(hk_time) AS weekday,
-    speed_kmh, norm_speed_kmh, norm_weeks, speed_kmh - norm_speed_kmh AS difference_kmh,
+    road_en, direction, window_start, window_start_hk, window_start_hk::DATE AS day, hour(window_start_hk) AS hour_hk,
+    isodow(window_start_hk) AS weekday, speed_kmh, norm_speed_kmh, norm_weeks, speed_kmh - norm_speed_kmh AS difference_kmh,
     speed_kmh / norm_speed_kmh AS ratio, step AS level_of_service, colour, speed_limit_kmh, flow_veh_h, vehicle_count,
     post_count, completeness
 FROM compared
