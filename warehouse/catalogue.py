@@ -22,6 +22,7 @@ from contracts.settings import SettingError
 from contracts.times import HONG_KONG, from_us
 from warehouse.boundaries import read_boundaries
 from warehouse.config import Config
+from warehouse.files import time_span
 from warehouse.reference import SNAPSHOT, ReferenceTable, full_name, ingest_events, registry_tables, state
 from warehouse.template import attached, describe, template
 from warehouse.views import View, raw_view
@@ -113,11 +114,14 @@ def _forget(aside: Path) -> None:
 
 def _snapshot(positions: Positions, lists: dict[str, list[str]]) -> ReferenceTable:
     now = datetime.now(UTC)
+    spans = {name: time_span(TABLES[name], files) for name, files in lists.items()}
     rows: list[dict[str, Any]] = [
         {
             "table_name": name,
             "version": positions.versions.get(name),
             "file_count": len(files),
+            "first_time": spans[name][0],
+            "last_time": spans[name][1],
             "covered_time": from_us(positions.covered_us),
             "published_time": now,
         }

@@ -78,6 +78,8 @@ SNAPSHOT = pa.schema(
         field("table_name", pa.string(), "", "Table of the lake."),
         field("version", pa.int64(), "1", "Delta version that this catalogue reads; null: no such table yet.", True),
         field("file_count", pa.int64(), "1", "Parquet files of that version."),
+        field("first_time", TIMESTAMP, "UTC", "Least of the times by which the table is ordered; null: no rows.", True),
+        field("last_time", TIMESTAMP, "UTC", "Greatest of these times.", True),
         field("covered_time", TIMESTAMP, "UTC", "Every segment sealed before this moment is contained."),
         field("published_time", TIMESTAMP, "UTC", "When this catalogue was built."),
     ]

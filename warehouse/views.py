@@ -7,6 +7,7 @@
     -- Column name [unit]: description (of a column that the table does not have)
     -- Since: the moment from which on a view without a parameter reads, where that is not everything
     -- Reads: other views, or parts (`sql/parts/`, of the same form), that the body selects from
+    -- Wide: streams, for whose quantities `$wide` in the body becomes a column each
 
 Views read `lake` and the reference tables. What a view reads besides is carried in it as common table expressions, so
 that each is computed once; no view of the catalogue refers to another. A name stands in one schema only, so that it can
@@ -24,6 +25,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from contracts.quantities import of_stream
 from contracts.schemas import TABLES, Table
 from warehouse.reference import REFERENCE
 
@@ -96,7 +98,7 @@ def column_comments(schema: pa.Schema) -> dict[str, str]:
     return said
 
 
-_TITLES = re.compile(r"-- (Grain|Key|Columns|Reads|Since|Gives): (.+)")
+_TITLES = re.compile(r"-- (Grain|Key|Columns|Reads|Since|Gives|Wide): (.+)")
 _NAMED = re.compile(r"-- (Column|Parameter) (\w+)( \[[^]]+\])?: (.+)")
 
 
@@ -138,13 +140,17 @@ def parse_view(schema: str, name: str, text: str) -> View:
     if source := titles.get("Columns"):
         schemas = {table.name: table.schema for table in TABLES.values()} | REFERENCE
         inherited = column_comments(schemas[source])
+    wide = [row for stream in titles.get("Wide", "").split(", ") for row in of_stream(stream)]
+    inherited |= {row.name: f"{row.title}. {row.description} [{row.unit}]" for row in wide}
+    # of a group's rows in long form, one has the quantity
+    values = (f"any_value(value) FILTER (quantity = {quoted(row.name)}) AS {row.name}" for row in wide)
     return View(
         schema=schema,
         name=name,
         meaning=head.meaning,
         grain=titles["Grain"],
         key=titles["Key"],
-        body=head.body,
+        body=head.body.replace("$wide", ",\n    ".join(values)),
         columns=inherited | head.named["Column"],
         reads=tuple(titles["Reads"].split(", ")) if "Reads" in titles else (),
         since=titles.get("Since", ALWAYS),

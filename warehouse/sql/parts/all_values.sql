@@ -1,32 +1,43 @@
--- Windows of 5, 15 and 60 minutes and days by UTC and by Hong Kong's clocks, merged from the tables of windows and hours:
--- the one way to compute a longer window. A period that the table's windows do not fill is not there. Reads a day more
--- than asked for, for what looks back.
+-- Windows of 5 and 60 minutes of the tables of windows and hours, and quarter hours and days by UTC and by Hong Kong's
+-- clocks, merged from them: the one way to compute a longer window. Reads a day more than asked for, for what looks back.
 -- Grain: one post, quantity, period, zone and window
 -- Key: post_id, quantity, period_s, zone, window_start
 -- Reads: final
-WITH parts AS (
-    -- periods are unions, not VALUES: then a table is not read for periods that nobody asks for
-    SELECT windows.* EXCLUDE (period_s), whole.*
-    FROM lake.windows
-    JOIN (
-        SELECT 300 AS period_s, 'UTC' AS zone, TIMESTAMPTZ '1970-01-01 00:00:00Z' AS origin
-        UNION ALL SELECT 900, 'UTC', TIMESTAMPTZ '1970-01-01 00:00:00Z'
-    ) AS whole ON whole.period_s % windows.period_s = 0
-    WHERE window_start >= time_bucket(INTERVAL 1 HOUR, $since) - INTERVAL 24 HOUR
-    UNION ALL BY NAME
-    SELECT hours.* EXCLUDE (period_s), whole.*
-    FROM lake.hours
+WITH
+-- a filter on a quarter hour or a day does not become one on what lies in it; one on these lists does, by the join
+quarters AS (
+    SELECT part_start, time_bucket(INTERVAL 15 MINUTE, part_start) AS quarter
+    FROM (
+        SELECT unnest(generate_series(first_time, last_time, INTERVAL 5 MINUTE)) AS part_start
+        FROM main.snapshot
+        WHERE table_name = 'windows'
+    )
+),
+days AS (
+    SELECT part_start, time_bucket(INTERVAL 1 DAY, part_start, origin) AS day, zone
+    FROM (
+        SELECT unnest(generate_series(first_time, last_time, INTERVAL 1 HOUR)) AS part_start
+        FROM main.snapshot
+        WHERE table_name = 'hours'
+    )
+    -- unions, not VALUES: then a table is not read for what nobody asks for
     CROSS JOIN (
-        SELECT 3600 AS period_s, 'UTC' AS zone, TIMESTAMPTZ '1970-01-01 00:00:00Z' AS origin
-        UNION ALL SELECT 86400, 'UTC', TIMESTAMPTZ '1970-01-01 00:00:00Z'
-        UNION ALL SELECT 86400, 'Asia/Hong_Kong', TIMESTAMPTZ '1970-01-01 16:00:00Z'
-    ) AS whole
-    WHERE window_start >= time_bucket(INTERVAL 1 HOUR, $since) - INTERVAL 24 HOUR
+        SELECT 'UTC' AS zone, TIMESTAMPTZ '1970-01-01 00:00:00Z' AS origin
+        UNION ALL SELECT 'Asia/Hong_Kong', TIMESTAMPTZ '1970-01-01 16:00:00Z'
+    )
+),
+parts AS (
+    SELECT windows.* REPLACE (quarter AS window_start, 900 AS period_s), 'UTC' AS zone
+    FROM lake.windows
+    JOIN quarters ON part_start = window_start
+    UNION ALL BY NAME
+    SELECT hours.* REPLACE (day AS window_start, 86400 AS period_s), zone
+    FROM lake.hours
+    JOIN days ON part_start = window_start
 ),
 merged AS (
     SELECT
-        post_id, quantity, period_s, zone,
-        time_bucket(to_seconds(period_s), parts.window_start, origin) AS window_start,
+        post_id, quantity, period_s, zone, window_start,
         sum(value_count)::BIGINT AS value_count,
         sum(flagged_count)::BIGINT AS flagged_count,
         sum(value_sum) AS value_sum,
@@ -45,9 +56,20 @@ merged AS (
         sum(revision)::INTEGER AS revision
     FROM parts
     GROUP BY ALL
+),
+states AS (
+    SELECT * FROM merged
+    UNION ALL BY NAME
+    SELECT * EXCLUDE (value, expected_count, completeness, first_value, last_value, last_used_time)
+        REPLACE (300 AS period_s), 'UTC' AS zone
+    FROM lake.windows
+    UNION ALL BY NAME
+    SELECT * EXCLUDE (value, expected_count, completeness, first_value, last_value, last_used_time)
+        REPLACE (3600 AS period_s), 'UTC' AS zone
+    FROM lake.hours
 )
 SELECT
-    merged.*,
+    states.*,
     make_timestamp(epoch_us(window_start)) + INTERVAL 8 HOUR AS window_start_hk,
     stream,
     CASE
@@ -69,6 +91,7 @@ SELECT
     least(value_count / (period_s // cadence_s), 1.0)::DOUBLE AS completeness,
     coalesce(window_start + to_seconds(period_s) <= final_through, false) AS is_final,
     data_through
-FROM merged
+FROM states
 JOIN main.quantities USING (quantity)
 LEFT JOIN final USING (stream)
+WHERE window_start >= time_bucket(INTERVAL 1 HOUR, $since) - INTERVAL 24 HOUR

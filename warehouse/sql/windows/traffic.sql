@@ -12,10 +12,38 @@
 -- Column level_of_service: congested, slow or smooth, by space_mean_speed_kmh, else mean_speed_kmh; null without either.
 -- Column colour: The level's colour on the Transport Department's maps.
 -- Column speed_limit_kmh [km/h]: Limit by the registry when the window began; null: not registered, no level.
-WITH merged AS (
+WITH minutes AS (
+    SELECT unnest(generate_series(first_time, last_time, INTERVAL 1 MINUTE)) AS part_start
+    FROM main.snapshot
+    WHERE table_name = 'flow_minutes'
+),
+quarters AS (
+    SELECT unnest(generate_series(first_time, last_time, INTERVAL 15 MINUTE)) AS part_start
+    FROM main.snapshot
+    WHERE table_name = 'flow_windows'
+),
+-- a filter on an hour does not become one on the quarters in it; one on these lists does, by the join
+parts AS (
+    SELECT flow_minutes.* REPLACE (time_bucket(INTERVAL 5 MINUTE, part_start) AS window_start), 300 AS period_s
+    FROM lake.flow_minutes
+    JOIN minutes ON part_start = window_start
+    UNION ALL BY NAME
+    SELECT post_id, direction, five AS window_start, 300 AS period_s, revision
+    FROM lake.flow_windows
+    JOIN (
+        SELECT part_start, part_start + unnest([INTERVAL 0 MINUTE, INTERVAL 5 MINUTE, INTERVAL 10 MINUTE]) AS five
+        FROM quarters
+    ) ON part_start = window_start
+    UNION ALL BY NAME
+    SELECT * REPLACE (900 AS period_s) FROM lake.flow_windows
+    UNION ALL BY NAME
+    SELECT flow_windows.* REPLACE (time_bucket(INTERVAL 1 HOUR, part_start) AS window_start, 3600 AS period_s)
+    FROM lake.flow_windows
+    JOIN quarters ON part_start = window_start
+),
+merged AS (
     SELECT
-        post_id, direction, periods.period_s,
-        time_bucket(to_seconds(periods.period_s), window_start) AS window_start,
+        post_id, direction, period_s, window_start,
         sum(half_minutes)::BIGINT AS half_minutes,
         sum(lane_summaries)::BIGINT AS lane_summaries,
         sum(flagged_count)::BIGINT AS flagged_count,
@@ -33,11 +61,12 @@ WITH merged AS (
         sum(inverse_speed_count)::BIGINT AS inverse_speed_count,
         sum(occupancy_sum_pct) AS occupancy_sum_pct,
         sum(occupancy_count)::BIGINT AS occupancy_count,
-        max(last_event_time) AS last_event_time
-    FROM lake.flow_minutes
-    CROSS JOIN (VALUES (300), (900), (3600)) AS periods (period_s)
+        max(last_event_time) AS last_event_time,
+        sum(revision)::INTEGER AS revision
+    FROM parts
     WHERE window_start >= time_bucket(INTERVAL 1 HOUR, $since)
     GROUP BY ALL
+    HAVING count(half_minutes) > 0
 ),
 speeds AS (
     SELECT
@@ -49,15 +78,6 @@ speeds AS (
         occupancy_sum_pct / nullif(occupancy_count, 0) AS occupancy_pct,
         coalesce(space_mean_speed_kmh, mean_speed_kmh) AS speed_kmh
     FROM merged
-),
-revisions AS (
-    SELECT
-        post_id, direction, lengths.length_s, time_bucket(to_seconds(lengths.length_s), window_start) AS start,
-        sum(revision)::INTEGER AS revision
-    FROM lake.flow_windows
-    CROSS JOIN (VALUES (900), (3600)) AS lengths (length_s)
-    WHERE window_start >= time_bucket(INTERVAL 1 HOUR, $since)
-    GROUP BY ALL
 ),
 limits AS (
     SELECT post_id, direction, speed_limit_kmh, valid_from, valid_to
@@ -77,9 +97,6 @@ SELECT
     last_event_time
 FROM speeds
 LEFT JOIN final ON stream = 'traffic'
-LEFT JOIN revisions
-    ON revisions.post_id = speeds.post_id AND revisions.direction = speeds.direction
-    AND length_s = greatest(period_s, 900) AND start = time_bucket(to_seconds(greatest(period_s, 900)), window_start)
 LEFT JOIN limits
     ON limits.post_id = speeds.post_id AND limits.direction = speeds.direction
     AND window_start >= limits.valid_from AND (limits.valid_to IS NULL OR window_start < limits.valid_to)
