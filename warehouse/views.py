@@ -189,6 +189,14 @@ def sql_views() -> tuple[View, ...]:
     return tuple(carrying(view, views | _read_all(PARTS)) for view in views.values())
 
 
+def questions(folder: str) -> dict[str, View]:
+    """The texts of `sql/{folder}/`, of the same form as views but asked by a command, with what they read: each other,
+    parts and views."""
+    own = _read_all(folder)
+    known = _read_all(*SCHEMAS, PARTS) | own
+    return {name: carrying(view, known) for name, view in own.items()}
+
+
 def quoted(text: str) -> str:
     """A SQL string literal."""
     return "'" + text.replace("'", "''") + "'"

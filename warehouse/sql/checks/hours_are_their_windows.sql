@@ -1,0 +1,49 @@
+-- Hours are what their windows add up to, each quantity by its own method; none is missing and none is too many.
+-- Grain: one hour
+-- Key: post_id, quantity, window_start
+WITH merged AS (
+    SELECT post_id, quantity, time_bucket(INTERVAL 1 HOUR, window_start) AS window_start,
+        sum(value_count) AS value_count, sum(flagged_count) AS flagged_count, sum(value_sum) AS value_sum,
+        sum(energy_sum) AS energy_sum, sum(sin_sum) AS sin_sum, sum(cos_sum) AS cos_sum,
+        sum(unit_count) AS unit_count, min(value_min) AS value_min, max(value_max) AS value_max,
+        sum(increase) AS increase, max(last_event_time) AS last_event_time
+    FROM lake.windows
+    WHERE window_start >= time_bucket(INTERVAL 1 HOUR, $since)
+    GROUP BY ALL
+),
+wanted AS (
+    SELECT post_id, quantity, window_start, aggregation, value_count, flagged_count, value_min, value_max,
+        last_event_time,
+        CASE
+            WHEN value_count = 0 THEN NULL
+            WHEN aggregation = 'mean' THEN value_sum / value_count
+            WHEN aggregation = 'circular' AND unit_count = 0 THEN 0
+            WHEN aggregation = 'circular' AND sqrt(sin_sum ** 2 + cos_sum ** 2) > 1e-9 * unit_count
+            THEN degrees(atan2(sin_sum, cos_sum))
+            WHEN aggregation = 'energy mean' THEN 10 * log10(energy_sum / value_count)
+            WHEN aggregation = 'sum' THEN value_sum
+            WHEN aggregation = 'maximum' THEN value_max
+            WHEN aggregation = 'counter difference' THEN increase
+        END AS value
+    FROM merged
+    JOIN main.quantities USING (quantity)
+),
+stored AS (
+    SELECT *
+    FROM lake.hours
+    WHERE window_start >= time_bucket(INTERVAL 1 HOUR, $since)
+)
+SELECT post_id, quantity, window_start,
+    stored.value AS value, wanted.value AS of_windows,
+    stored.value_count AS value_count, wanted.value_count AS count_of_windows
+FROM stored
+FULL JOIN wanted USING (post_id, quantity, window_start)
+WHERE NOT coalesce(
+    stored.value_count = wanted.value_count AND stored.flagged_count = wanted.flagged_count
+    AND stored.last_event_time = wanted.last_event_time
+    AND is_near(stored.value_min, wanted.value_min) AND is_near(stored.value_max, wanted.value_max)
+    AND CASE WHEN aggregation = 'circular'
+        THEN is_near_direction(stored.value, wanted.value)
+        ELSE is_near(stored.value, wanted.value) END,
+    false
+)
