@@ -110,7 +110,8 @@ def _last_day(connection: duckdb.DuckDBPyConnection) -> datetime:
 
 
 def _ask(connection: duckdb.DuckDBPyConnection, check: View, since: datetime, fresh_s: float) -> Finding:
-    count, first = 0, []
+    count = 0
+    first: list[dict[str, Any]] = []
     moment = f"TIMESTAMPTZ '{since.isoformat()}'"
     for text in _texts(check.body.replace("$since", moment).replace("$fresh_s", str(fresh_s))):
         done = connection.execute(text)

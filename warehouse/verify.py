@@ -99,7 +99,8 @@ def _draw(connection: duckdb.DuckDBPyConnection, sample: int, seed: int) -> list
             SELECT window_start AS hour FROM lake.hours
             UNION SELECT time_bucket(INTERVAL 1 HOUR, window_start) FROM lake.flow_windows
         )
-        SELECT post_id, hour FROM posts CROSS JOIN hours ORDER BY hash(post_id, hour, {seed}) LIMIT {sample}
+        SELECT post_id, hour FROM posts CROSS JOIN hours
+        ORDER BY md5(concat_ws(' ', post_id, epoch_us(hour), {seed})) LIMIT {sample}
         """
     )
     found = connection.execute("SELECT DISTINCT time_bucket(INTERVAL 1 DAY, hour) FROM sampled ORDER BY 1").fetchall()

@@ -13,7 +13,8 @@ from contracts.schemas import TABLES
 from contracts.times import to_us
 from pipelines import lake
 from tests.pipelines.laws import in_one_go
-from tests.pipelines.rich_log import START, rich
+from tests.pipelines.raw_log import START
+from tests.pipelines.rich_log import rich
 from tests.warehouse.lake_samples import config_of
 from warehouse.catalogue import publish
 

@@ -184,10 +184,10 @@ def test_the_verdict_on_a_sensor_follows_its_rule(tmp_path: Path) -> None:
         assert row["days_since_calibration"] == (None if day is None else (TODAY - day).days)
         assert row["stuck_minutes"] == stuck
         assert (row["spike_minutes"], row["step_minutes"]) == (1, 1)
-        newest = None if ago is None else LAST - ago * HOUR
-        assert row["last_used_time"] == (None if newest is None else newest + timedelta(minutes=10))
-        assert row["last_value"] == (None if newest is None else newest.hour)
-        assert row["age_s"] == (None if newest is None else (THROUGH - row["last_used_time"]).total_seconds())
+        last = None if ago is None else LAST - ago * HOUR
+        assert row["last_used_time"] == (None if last is None else last + timedelta(minutes=10))
+        assert row["last_value"] == (None if last is None else last.hour)
+        assert row["age_s"] == (None if last is None else (THROUGH - row["last_used_time"]).total_seconds())
         count = 24 if ago is None else max(0, 24 - ago)
         assert (row["used_count"], row["flagged_count"]) == (count * used, count * flagged)
         assert row["flagged_share"] == (flagged / (used + flagged) if count else None)
