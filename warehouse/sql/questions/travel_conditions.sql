@@ -1,8 +1,8 @@
 -- How travel on each road was, hour by hour, and how that compares with the same hour of the same weekday in the other
 -- stored weeks. A road's speed is that of all vehicles that its posts saw: space-mean where posts tell 1/v, else mean.
 -- The norm is the median of the other weeks, so that one jam does not move it; hours of which less than half landed are
--- not in it. Read ratio below 0.8 with norm_weeks of 3 or more as slower than usual; public holidays count as the weekday
--- that they fall on. Reads all of lake.flow_windows, whatever hours are asked for. Exact: never for publication.
+-- not in it. Public holidays are compared with Sundays and with each other. Read ratio below 0.8 with norm_weeks of 3 or
+-- more as slower than usual. Reads all of lake.flow_windows, whatever hours are asked for. Exact: never for publication.
 -- Grain: one road, direction and hour
 -- Key: road_en, direction, window_start
 -- Column road_en: Road in English.
@@ -14,7 +14,7 @@
 -- Column weekday: Day of the week in Hong Kong, 1 Monday to 7 Sunday.
 -- Column speed_kmh [km/h]: Speed of the hour; null when no vehicle had one.
 -- Column norm_speed_kmh [km/h]: Median of the same weekday and hour in the other weeks; null without one.
--- Column norm_weeks [1]: Weeks that the norm stands on.
+-- Column norm_weeks [1]: Hours that the norm stands on, one a week (of Sundays and holidays there may be more).
 -- Column difference_kmh [km/h]: speed_kmh less norm_speed_kmh.
 -- Column ratio [1]: speed_kmh divided by norm_speed_kmh.
 -- Column level_of_service: congested, slow or smooth by speed_kmh, as in traffic.
@@ -56,12 +56,14 @@ hours AS (
 ),
 compared AS (
     SELECT
-        *,
+        hours.*,
         median(sound_speed_kmh) OVER other_weeks AS norm_speed_kmh,
         count(sound_speed_kmh) OVER other_weeks AS norm_weeks
     FROM hours
+    LEFT JOIN city.calendar ON day = window_start_hk::DATE
     WINDOW other_weeks AS (
-        PARTITION BY road_en, direction, isodow(window_start_hk), hour(window_start_hk)
+        PARTITION BY road_en, direction, hour(window_start_hk),
+            CASE WHEN is_public_holiday THEN 7 ELSE isodow(window_start_hk) END
         ROWS BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING EXCLUDE CURRENT ROW
     )
 )
