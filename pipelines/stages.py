@@ -43,7 +43,7 @@ from pipelines.kernels import context as context_kernel
 from pipelines.kernels import minutes as minute_kernel
 from pipelines.kernels import rollups
 from pipelines.kernels.context import PLAIN
-from pipelines.kernels.counters import COUNTER_CONTEXT_S
+from pipelines.kernels.counters import COUNTER_CONTEXT_S, COUNTERS
 from pipelines.kernels.decode import Tolerance, decode_messages
 from pipelines.kernels.finality import revised
 from pipelines.kernels.frames import empty
@@ -286,10 +286,14 @@ def make_windows(setup: Setup, name: str, blocks: set[int]) -> set[int]:
     length = period_s * 1_000_000 // MINUTE_US
     context = COUNTER_CONTEXT_S // 60 if name == MINUTES.name else 0
     starts = {block // length * length for dirty in blocks for block in range(dirty, dirty + context + 1)}
-    inside = {block for start in starts for block in range(start - context, start + length)}
+    inside = {block for start in starts for block in range(start, start + length)}
+    before = {block for start in starts for block in range(start - context, start)} - inside
 
     def recompute(existing: pl.DataFrame) -> pl.DataFrame:
         rows = _read(setup, TABLES[name], inside)
+        if before:
+            # mostly as many minutes as those wanted, and only counters ask for them
+            rows = pl.concat([_read(setup, MINUTES, before).filter(pl.col("quantity").is_in(COUNTERS)), rows])
         merged = (rollups.windows if name == MINUTES.name else rollups.flow_windows)(rows, period_s)
         wanted = merged.filter((pl.col("window_start").dt.epoch("us") // MINUTE_US).is_in(list(starts)))
         return revised(existing, wanted, table, final_through(setup.root))
@@ -305,7 +309,11 @@ def make_hours(setup: Setup, name: str, blocks: set[int]) -> set[int]:
     length = HOUR_S // 60
     starts = {block // length * length for block in blocks}
     inside = {block for start in starts for block in range(start, start + length)}
-    replace_blocks(setup.root, HOURS_OF[name], starts, lambda _: rollups.hours(_read(setup, TABLES[name], inside)))
+
+    def recompute(_: pl.DataFrame) -> pl.DataFrame:
+        return rollups.hours(_read(setup, TABLES[name], inside, rollups.MERGED))
+
+    replace_blocks(setup.root, HOURS_OF[name], starts, recompute)
     return starts
 
 

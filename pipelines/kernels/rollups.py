@@ -7,6 +7,7 @@ counters by difference (kernels/counters.py).
 
 import polars as pl
 
+from contracts.fields import STATE
 from contracts.quantities import QUANTITIES, Aggregation
 from contracts.schemas import FLOW_WINDOWS, HOUR_S, HOURS, WINDOWS, Table
 from contracts.streams import HALF_MINUTE_S, STREAMS
@@ -16,6 +17,9 @@ from pipelines.kernels.minutes import CLASS_COLUMNS, WIND_STATE, where_older
 
 # Unit vectors whose mean is shorter than this cancel out: what is left is rounding and has no direction.
 LEAST_RESULTANT = 1e-9
+
+# columns of windows that hours are made of
+MERGED = [*WINDOWS.key, "revision", *(field.name for field in STATE)]
 
 _RULES = pl.DataFrame(
     {
@@ -59,8 +63,8 @@ def _merged(rows: pl.DataFrame, counted: pl.DataFrame, period_s: int, table: Tab
             *[_sum_or_null(name) for name in ("value_sum", "value_sum_squares", "energy_sum", *WIND_STATE)],
             pl.col("value_min").min(),
             pl.col("value_max").max(),
-            pl.col("first_value").drop_nulls().first(),
-            pl.col("last_value").drop_nulls().last(),
+            pl.col("first_value").first(ignore_nulls=True),
+            pl.col("last_value").last(ignore_nulls=True),
             pl.col("last_event_time").max(),
             used_time.max().alias("last_used_time"),
             pl.col("revision").sum(),
