@@ -53,6 +53,7 @@ bench-pipeline: build ## the Beam graph beside plain Polars and element-wise Bea
 	@$(BIN)/python -m bench.pipeline
 	@$(BIN)/python -m bench.backfill
 	@$(BIN)/python -m bench.tick
+	@$(BIN)/python -m bench.rollups
 
 bench-quality: build ## recall of injected faults and share of good values flagged (SEED=1001 RUNS=4 POSTS= HOURS=)
 	@$(BIN)/python -m bench.quality $(if $(SEED),--seed $(SEED),) $(if $(RUNS),--runs $(RUNS),) $(if $(POSTS),--posts $(POSTS),) $(if $(HOURS),--hours $(HOURS),)
