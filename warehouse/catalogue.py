@@ -17,12 +17,13 @@ from deltalake import DeltaTable
 
 from contracts.layout import Layout, Positions, fsync_folder, try_lock
 from contracts.registry import Registry, load_registry
-from contracts.schemas import TABLES
+from contracts.schemas import HOURS, TABLES
 from contracts.settings import SettingError
 from contracts.times import HONG_KONG, from_us
 from warehouse.boundaries import read_boundaries
 from warehouse.config import Config
 from warehouse.files import time_span
+from warehouse.latest import Latest
 from warehouse.reference import SNAPSHOT, ReferenceTable, full_name, ingest_events, registry_tables, state
 from warehouse.template import attached, describe, template
 from warehouse.views import View, raw_view
@@ -36,6 +37,7 @@ class FileLists:
     a kept handle reads only the log entries that are new to it (measured: half the time of a new one)."""
 
     known: dict[str, tuple[DeltaTable, list[str]]] = field(default_factory=dict)
+    latest: Latest = field(default_factory=Latest)
 
     def of(self, layout: Layout, table: str, version: int) -> list[str]:
         """Absolute paths of a table version's Parquet files, sorted."""
@@ -79,7 +81,7 @@ def publish(config: Config, files: FileLists | None = None) -> Published:
         }
         _forget(aside)
         tables = [*registry_tables(registry), ingest_events(layout.raw)]
-        tables += [_snapshot(positions, lists), state(positions.covered_us)]
+        tables += [_snapshot(positions, lists), state(positions.covered_us), files.latest.of(lists[HOURS.name])]
         _build(aside, empty, [raw_view(table, lists[name]) for name, table in TABLES.items()], tables)
         aside.replace(layout.catalogue)
         fsync_folder(layout.catalogue.parent)

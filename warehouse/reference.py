@@ -89,6 +89,17 @@ STATE = pa.schema(
         field("data_through", TIMESTAMP, "UTC", "What landed until then is in every row; null: nothing has yet.", True),
     ]
 )
+LATEST = pa.schema(
+    [
+        field("post_id", pa.string(), "", "Lamppost."),
+        field("stream", pa.string(), "", "Stream that carries the quantity."),
+        field("quantity", pa.string(), "", "Name in the table of quantities, unit included."),
+        field("value", pa.float64(), "as quantity", "Newest value used (flags 1 and 2); null: none was.", True),
+        field("unit", pa.string(), "", "Unit of the value."),
+        field("event_time", TIMESTAMP, "UTC", "Event time of the value; null: none was used.", True),
+        field("newest_time", TIMESTAMP, "UTC", "Event time of the newest value that landed, used or not."),
+    ]
+)
 INGEST_EVENTS = pa.schema(
     [
         field("instance", pa.string(), "", "Ingest instance."),
@@ -114,8 +125,9 @@ REFERENCE = {
     "snapshot": SNAPSHOT,
     "state": STATE,
     "ingest_events": INGEST_EVENTS,
+    "latest": LATEST,
 }
-_SCHEMAS = {**dict.fromkeys((*CITY, "tourist_places"), "city"), "ingest_events": "quality"}
+_SCHEMAS = {**dict.fromkeys((*CITY, "tourist_places"), "city"), "ingest_events": "quality", "latest": "readings"}
 DESCRIPTIONS = {
     **CITY_DESCRIPTIONS,
     "quantities": "Every quantity that a lamppost measures. Grain: one quantity. Key: quantity.",
@@ -128,6 +140,8 @@ DESCRIPTIONS = {
     "Key: valid_from, aqhi.",
     "snapshot": "What this catalogue was built from. Grain: one table of the lake. Key: table_name.",
     "state": "How far this catalogue's lake has come. Grain: one row. Key: none.",
+    "latest": "The latest value of every post and quantity of weather, air and pedestrians, however long ago it was "
+    "measured. Grain: one post and quantity. Key: post_id, quantity.",
     "ingest_events": "What befell the ingest instances: a reason for what the ledger misses. Grain: one event. "
     "Key: instance, event_time, kind.",
 }
