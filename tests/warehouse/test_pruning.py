@@ -45,6 +45,8 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
             for post in POSTS:
                 some = pl.DataFrame(some_rows(table, 60, day))
                 some = some.with_columns(post_id=pl.lit(post))
+                if name == "windows":
+                    some = some.with_columns(period_s=pl.lit(300, pl.Int32))
                 if "stream" in some.columns:
                     some = some.with_columns(stream=pl.Series(["weather", "air"] * 30))
                 some = some.with_columns(pl.col(table.time).dt.truncate("15m") + timedelta(days=day))

@@ -116,6 +116,22 @@ def test_an_hour_is_merged_as_the_pipeline_merges_windows(tmp_path: Path, seed: 
             assert one == (None if other is None else pytest.approx(other, rel=1e-9, abs=1e-9))
 
 
+@pytest.mark.parametrize("length", [60, 900])
+def test_windows_of_another_length_are_merged_as_far_as_they_fill_one(tmp_path: Path, length: int) -> None:
+    frame: pl.DataFrame = pl.DataFrame(some_minutes(1))
+    written = rollups.windows(frame, length).to_arrow().cast(TABLES["windows"].schema)
+    store(tmp_path, {"windows": write(tmp_path, TABLES["windows"], written)})
+    publish(config_of(tmp_path))
+    key = ["post_id", "quantity", "window_start"]
+    for period in (300, 900):
+        wanted = rollups.windows(frame, period).sort(key) if period >= length else pl.DataFrame()
+        found = ask(tmp_path, f"SELECT * FROM value_windows WHERE period_s = {period}")
+        assert found.height == wanted.height
+        if found.height:
+            counts = [*key, "value_count", "flagged_count", "value_max"]
+            assert found.sort(key).select(counts).equals(wanted.select(counts))
+
+
 ONE_STREAM = {"flow_windows": "traffic", "traffic": "traffic", "pedestrians": "pedestrian", "air": "air", "aqhi": "air"}
 ONE_STREAM |= dict.fromkeys(("wind", "rain", "uv"), "weather")
 

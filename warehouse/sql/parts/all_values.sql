@@ -1,17 +1,15 @@
 -- Windows of 5 and 60 minutes of the tables of windows and hours, and quarter hours and days by UTC and by Hong Kong's
--- clocks, merged from them: the one way to compute a longer window. Reads a day more than asked for, for what looks back.
+-- clocks, merged from them: the one way to compute a longer window. A period that the table's windows do not fill is not
+-- there. Reads a day more than asked for, for what looks back.
 -- Grain: one post, quantity, period, zone and window
 -- Key: post_id, quantity, period_s, zone, window_start
 -- Reads: final
 WITH
 -- a filter on a quarter hour or a day does not become one on what lies in it; one on these lists does, by the join
-quarters AS (
-    SELECT part_start, time_bucket(INTERVAL 15 MINUTE, part_start) AS quarter
-    FROM (
-        SELECT unnest(generate_series(first_time, last_time, INTERVAL 5 MINUTE)) AS part_start
-        FROM main.snapshot
-        WHERE table_name = 'windows'
-    )
+moments AS (
+    SELECT unnest(generate_series(first_time, last_time, INTERVAL 1 MINUTE)) AS part_start
+    FROM main.snapshot
+    WHERE table_name = 'windows'
 ),
 days AS (
     SELECT part_start, time_bucket(INTERVAL 1 DAY, part_start, origin) AS day, zone
@@ -27,9 +25,16 @@ days AS (
     )
 ),
 parts AS (
-    SELECT windows.* REPLACE (quarter AS window_start, 900 AS period_s), 'UTC' AS zone
+    SELECT windows.* REPLACE (time_bucket(INTERVAL 15 MINUTE, part_start) AS window_start, 900 AS period_s), 'UTC' AS zone
     FROM lake.windows
-    JOIN quarters ON part_start = window_start
+    JOIN moments ON part_start = window_start
+    WHERE 900 % windows.period_s = 0
+    UNION ALL BY NAME
+    -- of a lake whose windows are shorter
+    SELECT windows.* REPLACE (time_bucket(INTERVAL 5 MINUTE, part_start) AS window_start, 300 AS period_s), 'UTC' AS zone
+    FROM lake.windows
+    JOIN moments ON part_start = window_start
+    WHERE windows.period_s < 300 AND 300 % windows.period_s = 0
     UNION ALL BY NAME
     SELECT hours.* REPLACE (day AS window_start, 86400 AS period_s), zone
     FROM lake.hours
@@ -63,6 +68,7 @@ states AS (
     SELECT * EXCLUDE (value, expected_count, completeness, first_value, last_value, last_used_time)
         REPLACE (300 AS period_s), 'UTC' AS zone
     FROM lake.windows
+    WHERE windows.period_s = 300
     UNION ALL BY NAME
     SELECT * EXCLUDE (value, expected_count, completeness, first_value, last_value, last_used_time)
         REPLACE (3600 AS period_s), 'UTC' AS zone
