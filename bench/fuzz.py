@@ -23,6 +23,7 @@ from bench.figures import figure
 from bench.held import held, landed
 from contracts.layout import Layout
 from contracts.payloads import digest
+from contracts.retention import EVER, RULES
 from contracts.topics import SUBSCRIPTION
 from tests.broker import MOSQUITTO, Mosquitto
 from tests.end_to_end.city import City, wait_for
@@ -94,7 +95,7 @@ def through(seed: int, count: int, folder: Path) -> Found:
     sent = [(topic, payload) for topic, payload, _ in mutants(seed, count) if is_sendable(topic)]
     found = Found(mutants=len(sent))
     # the mutants' times lie around a fixed day
-    wide = {"LAMPLIGHT_READINGS_RETENTION_DAYS": "40000", "LAMPLIGHT_FUTURE_TOLERANCE_S": "1e10"}
+    wide = {**{rule.variable: EVER for rule in RULES}, "LAMPLIGHT_FUTURE_TOLERANCE_S": "1e10"}
     layout = make_root(folder / "data")
     with Mosquitto(folder / "mosquitto", is_autosaving=False) as broker, City(layout.root, broker.port, **wide) as city:
         ingest = city.start("ingest", "run")

@@ -10,6 +10,8 @@ devices/                            the simulated devices' own disks
 lake/{table}/                       Delta tables
 lake/positions.json                 what the tables contain: next offset per instance, version per table
 lake/dirty.json                     minutes to recompute, left by a rebuild that was interrupted
+lake/removed.json                   what retention has removed: event times, by table and stream
+lake/pins/{time}/                   an earlier lake: positions.json, and {table}/ with links to its files
 release/releases.sqlite             noised releases, written once (private)
 open/                               all that the public side may read
 catalog.duckdb                      the analysts' catalogue
@@ -50,6 +52,14 @@ class Layout:
     @property
     def dirty(self) -> Path:
         return self.lake / "dirty.json"
+
+    @property
+    def removed(self) -> Path:
+        return self.lake / "removed.json"
+
+    @property
+    def pins(self) -> Path:
+        return self.lake / "pins"
 
     @property
     def receipts(self) -> Path:

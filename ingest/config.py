@@ -11,6 +11,7 @@ from contracts import settings
 from contracts.credentials import Credentials
 from contracts.health import parse_address
 from contracts.layout import Layout
+from contracts.retention import RAW_DAYS
 
 FIRST = "a"
 _INSTANCE = re.compile(r"[A-Za-z0-9_-]{1,64}")
@@ -37,7 +38,7 @@ class Config:
     disk_grace_s: float = 300.0
     ingest_health: tuple[str, int] | None = None
     receipts_health: tuple[str, int] | None = None
-    retention_days: float = 7.0
+    retention_days: float = RAW_DAYS
 
     @property
     def layout(self) -> Layout:
@@ -143,5 +144,5 @@ def from_environment(environ: Mapping[str, str], arguments: argparse.Namespace) 
         disk_grace_s=settings.read(given, "LAMPLIGHT_DISK_GRACE_S", 300.0, settings.positive),
         ingest_health=settings.read(given, "LAMPLIGHT_INGEST_HEALTH", None, parse_address),
         receipts_health=settings.read(given, "LAMPLIGHT_RECEIPTS_HEALTH", None, parse_address),
-        retention_days=settings.read(given, "LAMPLIGHT_RAW_RETENTION_DAYS", 7.0, settings.positive),
+        retention_days=settings.read(given, "LAMPLIGHT_RAW_RETENTION_DAYS", RAW_DAYS, settings.positive),
     )

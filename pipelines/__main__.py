@@ -1,6 +1,6 @@
 """`python -m pipelines run`: clean, aggregate and release what has landed; `stream`: the same as an unbounded Beam
 job; `backfill`: a span of it, in several processes; `replay-quarantine` and `rebuild`: judge again what was judged
-before; `explain`: print the graph."""
+before; `tidy`: a round of housekeeping; `explain`: print the graph."""
 
 import os
 import signal
@@ -31,6 +31,10 @@ def main(argv: list[str]) -> int:
         print(graph_text(Setup(root=Path(), registry=Path())))
         return 0
     config = from_environment(os.environ, arguments)
+    if arguments.verb == "tidy":
+        from pipelines import tidy
+
+        return tidy.run(config.root, config.rules, arguments.dry_run)
     engine = None
     if arguments.verb == "stream":
         from pipelines import supervision
@@ -66,7 +70,7 @@ def _backfill(config: "Config", arguments: Namespace, lock: IO[Any]) -> int:
     stop = Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
     signal.signal(signal.SIGINT, lambda *_: stop.set())
-    return backfill(config.setup, since, until, processes or cores(), lock, stop.is_set)
+    return backfill(config.setup, config.rules, since, until, processes or cores(), lock, stop.is_set)
 
 
 def _lake(layout: Layout) -> IO[Any]:

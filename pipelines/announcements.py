@@ -7,7 +7,8 @@ from pathlib import Path
 import polars as pl
 
 from contracts.schemas import ANNOUNCEMENTS
-from pipelines.lake import blocks_of, open_table, replace_blocks
+from pipelines.blocks import blocks_of
+from pipelines.lake import open_table, replace_blocks
 
 # per root: the files that were read, which never change, and what they say
 _NEWEST: dict[Path, tuple[list[str], dict[str, datetime]]] = {}

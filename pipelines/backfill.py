@@ -16,9 +16,10 @@ from contracts.layout import Positions, Segment, instances, sealed_segments
 from contracts.logs import say
 from contracts.segments import recover_abandoned
 from contracts.times import from_us, isoformat, to_us
-from pipelines import counts, disk, durability, housekeeping, lake
+from pipelines import counts, disk, durability, housekeeping, lake, tidy
 from pipelines.bar import Bar
 from pipelines.log import in_order, received_between, rows_of
+from pipelines.pins import LinkError
 from pipelines.processes import Processes, Share, WorkerError
 from pipelines.recovery import settle
 from pipelines.stages import Setup
@@ -105,6 +106,7 @@ def _in_groups(items: list[T], size: int) -> list[list[T]]:
 
 def backfill(
     setup: Setup,
+    rules: tidy.Rules,
     since: datetime | None,
     until: datetime | None,
     processes: int,
@@ -128,11 +130,13 @@ def backfill(
                         work.did(*done)
                         bar.advance(rows_of(done[0]), len(done[0]))
                     bar.look()
-                housekeeping.compact_all(setup.root, time.time_ns() // 1000)
+                # the stripe that comes next goes on in the last day
+                housekeeping.compact_all(setup.root, time.time_ns() // 1000, housekeeping.SPANS_S[:-1])
                 work.claim()
-                housekeeping.vacuum(setup.root)
+                housekeeping.vacuum(setup.root, rules.grace_s)
                 if is_stopped():
                     break
+        _tidy(work, rules, is_stopped)
     except Exception as error:
         words = str(error) if isinstance(error, WorkerError) else disk.refusal(error)
         if words is None:
@@ -141,6 +145,19 @@ def backfill(
         return 1
     _tell(work, time.monotonic() - began, is_stopped())
     return 1 if is_stopped() else 0
+
+
+def _tidy(work: Backfill, rules: tidy.Rules, is_stopped: Callable[[], bool]) -> None:
+    """Bring whole days together, and let go of what is older than its retention."""
+    try:
+        for piece in tidy.carry_out(work.root, tidy.plan(work.root, rules, time.time_ns() // 1000)):
+            if piece.kind == "remove":
+                say("pipelines", f"backfill: {piece.line}")
+            if is_stopped():
+                break
+    except LinkError as error:
+        say("pipelines", str(error), "warning")
+    work.claim()
 
 
 def _tell(work: Backfill, spent_s: float, is_stopped: bool) -> None:

@@ -217,7 +217,13 @@ def _run(config: Config, jobs: "Jobs", checkpoints: Path, arguments: argparse.Na
     from pipelines import flink
 
     newest = None if arguments.fresh else newest_checkpoint(checkpoints)
-    job = flink.Job(setup=setup, workers=arguments.workers, checkpoints=checkpoints, final_grace_s=config.final_grace_s)
+    job = flink.Job(
+        setup=setup,
+        workers=arguments.workers,
+        checkpoints=checkpoints,
+        final_grace_s=config.final_grace_s,
+        rules=config.rules,
+    )
     job_id = flink.submit(job, arguments.host, arguments.port, newest)
     say("flink", f"job {job_id}" + (f" from checkpoint {newest.name}" if newest else ""))
     return _drain(setup.layout, jobs, job_id) if arguments.once else 0

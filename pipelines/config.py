@@ -2,7 +2,7 @@
 
 import argparse
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -10,9 +10,13 @@ from contracts import settings
 from contracts.health import parse_address
 from contracts.layout import Layout
 from contracts.payloads import Reason
+from contracts.retention import EVER, RULES
 from contracts.schemas import WINDOW_S
-from pipelines.kernels.decode import Tolerance
+from pipelines.kernels.decode import Tolerance, retention_s
+from pipelines.lake import QUERY_GRACE_S
+from pipelines.pins import Keep
 from pipelines.stages import Setup
+from pipelines.tidy import Rules
 
 HEALTH = "LAMPLIGHT_PIPELINES_HEALTH"
 
@@ -22,7 +26,7 @@ class Config:
     """`tick_s` is the least time between the starts of two ticks, `window_s` the period of the exact open products,
     `is_releasing` says whether open data is made at all, `health` where /metrics and /health are served, `disk_grace_s`
     how long the disk may refuse before the loop gives up, `final_grace_s` how long after its end a window waits for
-    posts that are behind."""
+    posts that are behind, `rules` what housekeeping keeps."""
 
     root: Path
     registry: Path
@@ -31,6 +35,7 @@ class Config:
     tolerance: Tolerance
     is_once: bool
     is_releasing: bool
+    rules: Rules = field(default_factory=Rules)
     health: tuple[str, int] | None = None
     disk_grace_s: float = 300.0
     final_grace_s: float = 3600.0
@@ -82,8 +87,10 @@ def parser() -> argparse.ArgumentParser:
     )
     fill.add_argument("--to", dest="until", type=_moment, metavar="TIME", help="received before then; none: to the end")
     fill.add_argument("--processes", type=int, metavar="N", help="so many (default: as there are cores)")
+    tidy = verbs.add_parser("tidy", help="one round of housekeeping: compaction, retention, vacuum, pins")
+    tidy.add_argument("--dry-run", action="store_true", help="say what would be done and change nothing")
     verbs.add_parser("explain", help="print the graph: its steps, what flows between, which tables each replaces")
-    for verb in (run, stream, replay, rebuild, fill):
+    for verb in (run, stream, replay, rebuild, fill, tidy):
         verb.add_argument("--data", type=Path, help="data root (LAMPLIGHT_DATA)")
     return top
 
@@ -103,10 +110,37 @@ def _window(text: str) -> int:
     return seconds
 
 
+def _days(text: str) -> float | None:
+    try:
+        return None if text == EVER else settings.positive(text)
+    except ValueError:
+        raise ValueError(f"a number of days above zero or {EVER!r} is needed") from None
+
+
+def _pins(text: str) -> Keep:
+    numbers = [int(part) if part.strip().isdecimal() else -1 for part in text.split(",")]
+    if numbers == [0]:
+        return Keep(0, 0)
+    if len(numbers) != 2 or min(numbers) < 0:
+        raise ValueError("how many hourly and daily pins is needed, like 24,7; or 0")
+    return Keep(*numbers)
+
+
+def _grace_s(environ: Mapping[str, str]) -> int:
+    grace_s = settings.read(environ, "LAMPLIGHT_QUERY_GRACE_S", float(QUERY_GRACE_S), settings.positive)
+    timeout_s = settings.read(environ, "LAMPLIGHT_QUERY_TIMEOUT_S", 0.0, settings.positive)
+    if grace_s < timeout_s:
+        raise settings.SettingError(
+            f"LAMPLIGHT_QUERY_GRACE_S={grace_s:g} is less than LAMPLIGHT_QUERY_TIMEOUT_S={timeout_s:g}: "
+            "a query would lose the files that it reads"
+        )
+    return int(grace_s)
+
+
 def from_environment(environ: Mapping[str, str], arguments: argparse.Namespace) -> Config:
     """Settings as given; raises SettingError that names the variable to change."""
     root = arguments.data or settings.data_root(environ)
-    days = settings.read(environ, "LAMPLIGHT_READINGS_RETENTION_DAYS", 30.0, settings.positive)
+    days = {rule.name: settings.read(environ, rule.variable, rule.days, _days) for rule in RULES}
     future_s = settings.read(environ, "LAMPLIGHT_FUTURE_TOLERANCE_S", 60.0, settings.positive)
     given = {HEALTH: arguments.health} if getattr(arguments, "health", None) else {}
     return Config(
@@ -114,9 +148,10 @@ def from_environment(environ: Mapping[str, str], arguments: argparse.Namespace) 
         registry=settings.read(environ, "LAMPLIGHT_REGISTRY", Layout(root).registry, Path),
         tick_s=settings.read(environ, "LAMPLIGHT_TICK_S", 0.5, settings.positive),
         window_s=settings.read(environ, "LAMPLIGHT_WINDOW_S", WINDOW_S, _window),
-        tolerance=Tolerance(retention_s=int(days * 86_400), future_s=int(future_s)),
+        tolerance=Tolerance(retention_s=retention_s(days), future_s=int(future_s)),
         is_once=getattr(arguments, "once", False),
         is_releasing=not getattr(arguments, "no_release", False),
+        rules=Rules(days=days, pins=settings.read(environ, "LAMPLIGHT_PINS", Keep(), _pins), grace_s=_grace_s(environ)),
         health=settings.read({**environ, **given}, HEALTH, None, parse_address),
         disk_grace_s=settings.read(environ, "LAMPLIGHT_DISK_GRACE_S", 300.0, settings.positive),
         final_grace_s=settings.read(environ, "LAMPLIGHT_FINAL_GRACE_S", 3600.0, settings.positive),

@@ -17,12 +17,14 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 from deltalake import DeltaTable
+from numpy.typing import NDArray
 
 from contracts.schemas import Table
 from contracts.times import MINUTE_US, from_us, to_us
 from pipelines.kernels.frames import empty
 
 KEPT_BYTES = 256 * 1024 * 1024
+LAST_POST = "\U0010ffff"
 KEPT_ROWS = 200_000  # of a file; larger ones are compacted hours, of which few rows are asked for
 
 _frames: OrderedDict[str, pl.DataFrame] = OrderedDict()
@@ -32,12 +34,16 @@ _listed: dict[str, tuple[int, list["File"]]] = {}
 
 
 class File(NamedTuple):
-    """A file's name in its table, its least and greatest time (microseconds since 1970) and its number of rows."""
+    """A file's name in its table, its least and greatest time (microseconds since 1970), its number of rows and bytes,
+    and its first and last post; LAST_POST where it tells none."""
 
     name: str
     low_us: int
     high_us: int
     rows: int
+    size: int
+    first_post: str = ""
+    last_post: str = LAST_POST
 
 
 def listed(handle: DeltaTable, table: Table) -> list[File]:
@@ -57,14 +63,34 @@ def listed(handle: DeltaTable, table: Table) -> list[File]:
     return found
 
 
+def has_large(handle: DeltaTable, table: Table, blocks: Iterable[int]) -> bool:
+    """Whether any of the blocks may have rows in a large file."""
+    wanted = np.unique(np.fromiter(blocks, dtype=np.int64))
+    return any(_lies_in(file, wanted) for file in listed(handle, table) if file.rows > KEPT_ROWS)
+
+
+def _lies_in(file: File, wanted: NDArray[np.int64]) -> bool:
+    begin, end = np.searchsorted(wanted, [file.low_us // MINUTE_US, file.high_us // MINUTE_US + 1])
+    return bool(begin < end)
+
+
 def _asked(handle: DeltaTable, table: Table) -> list[File]:
     actions = pa.table(handle.get_add_actions(flatten=True))
     bounds = [f"min.{table.time}", f"max.{table.time}"]
     if not set(bounds) <= set(actions.column_names):
         return []
     times = [actions[name].cast(pa.timestamp("us")).cast(pa.int64()).to_pylist() for name in bounds]
-    rows = zip(actions["path"].to_pylist(), *times, actions["num_records"].to_pylist(), strict=True)
-    return [File(*row) for row in rows if row[1] is not None]
+    own = [*times, *(actions[name].to_pylist() for name in ("num_records", "size_bytes"))]
+    posts = [
+        actions[name].to_pylist() if "post_id" in table.key else [None] * actions.num_rows
+        for name in ("min.post_id", "max.post_id")
+    ]
+    rows = zip(actions["path"].to_pylist(), *own, *posts, strict=True)
+    return [
+        File(name, low, high, count, size, first or "", last or LAST_POST)
+        for name, low, high, count, size, first, last in rows
+        if low is not None
+    ]
 
 
 def _forward(handle: DeltaTable, table: Table, version: int, known: list[File]) -> list[File] | None:
@@ -88,7 +114,10 @@ def _forward(handle: DeltaTable, table: Table, version: int, known: list[File]) 
 def _added(add: dict[str, Any], table: Table) -> File:
     stats = json.loads(add["stats"])
     low, high = (to_us(datetime.fromisoformat(stats[name][table.time])) for name in ("minValues", "maxValues"))
-    return File(unquote(add["path"]), low, high, stats["numRecords"])
+    file = File(unquote(add["path"]), low, high, stats["numRecords"], add["size"])
+    if "post_id" not in table.key:
+        return file
+    return file._replace(first_post=stats["minValues"]["post_id"], last_post=stats["maxValues"]["post_id"])
 
 
 def _root(handle: DeltaTable) -> str:

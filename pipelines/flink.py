@@ -14,7 +14,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -34,10 +34,10 @@ from contracts.layout import Positions, make_folder, read_progress, try_lock, wr
 from contracts.segments import recover_abandoned
 from contracts.settings import SettingError
 from contracts.times import US
-from pipelines import disk, durability, housekeeping, stages, waves
+from pipelines import disk, durability, stages, tidy, waves
+from pipelines.chores import TIDY_S
 from pipelines.cluster import home
 from pipelines.finality import ANNOUNCE_S, Finality
-from pipelines.housekeeping import TIDY_S
 from pipelines.log import CHUNK_ROWS, RECOVER_S, REREAD_S, TICK_ROWS, chunks, new_segments, passed, rewound, rows_new
 from pipelines.packing import unpack
 from pipelines.recovery import settle
@@ -51,12 +51,13 @@ LOCK_S = 30.0
 @dataclass(frozen=True, kw_only=True)
 class Job:
     """Settings as values, because workers see nothing of the client's environment. `workers` is Flink's parallelism
-    and the number of shards; `checkpoints` a folder that every machine sees; `final_grace_s` as in Config."""
+    and the number of shards; `checkpoints` a folder that every machine sees; the rest as in Config."""
 
     setup: Setup
     workers: int
     checkpoints: Path
     final_grace_s: float
+    rules: tidy.Rules
     checkpoint_s: int = 2
 
 
@@ -226,9 +227,8 @@ class Claim(ProcessFunction):
             if self._finality.is_caught_up:
                 self._announce_at = time.monotonic() + ANNOUNCE_S
         if time.monotonic() >= self._tidy_at:
-            housekeeping.compact_all(root, time.time_ns() // 1000)
+            deque(tidy.carry_out(root, tidy.plan(root, self.job.rules, time.time_ns() // 1000)), maxlen=0)
             self._positions = durability.claim(root, self._positions, offsets, covered_us)
-            housekeeping.vacuum(root)
             self._tidy_at = time.monotonic() + TIDY_S
 
 

@@ -1,91 +1,180 @@
-"""Compaction and vacuum as part of the running system. Closed spans become one sorted file; replaced files go after
-minutes (the table's deletedFileRetentionDuration)."""
+"""Compaction and vacuum as parts of the running system. The files of a settled span become few, sorted ones; replaced
+files go after minutes."""
 
-from collections import Counter
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
 from pathlib import Path
 
 import polars as pl
-from deltalake import write_deltalake
-from deltalake.exceptions import CommitFailedError
+import pyarrow as pa
 
+from contracts.layout import Layout
 from contracts.schemas import ANNOUNCEMENTS, TABLES, Table
-from contracts.times import US, from_us
-from pipelines.lake import HOOKS, commit_properties, file_bounds, open_table
-from pipelines.parquet import order, small
+from contracts.times import US, from_us, isoformat
+from pipelines import files, lake
+from pipelines.exchange import exchange
+from pipelines.files import File
+from pipelines.lake import BULK_FILE_BYTES, HOOKS, open_table
+from pipelines.parquet import order
+from pipelines.piece import Piece, durably
 
-# (length, age after its end at which a span is compacted), seconds: ten minutes when most stragglers are in, so that a
-# commit has few files to look through; an hour when late readings are in.
-SPANS_S = ((600, 900), (3600, 7200))
+# (length, age after its end at which a span is compacted), seconds: five minutes when most stragglers are in, so that
+# a commit has few files to look through; an hour when late readings are in; a UTC day when most stored ones are.
+Spans = Sequence[tuple[int, int]]
+SPANS_S: Spans = ((300, 300), (3600, 7200), (86_400, 86_400))
+# a span is compacted when a post's rows lie in so many files that could be larger
 MANY_FILES = 4
-TIDY_S = 300  # between two rounds of compaction and vacuum
+WHOLE_BYTES = BULK_FILE_BYTES // 2
+ROWS_AT_ONCE = 1_000_000  # about 0.5 GiB while they are sorted
 
 
-def compact(root: Path, table: Table, now_us: int) -> int:
-    """Rewrite each settled span that lies in many files as one, sorted for pruning; the number of spans rewritten.
+@dataclass(frozen=True, kw_only=True)
+class Span:
+    """Files of a table that are to become one sorted run. `low_us` is where the span starts, None for a whole table."""
 
-    Rows are untouched; a writer that wins a block meanwhile makes this attempt void, and the next one finds the span
-    again.
-    """
-    if table is ANNOUNCEMENTS:
-        return _join(root, table)
-    done = 0
-    for length_s, age_s in SPANS_S:
+    table: Table
+    length_s: int | None
+    low_us: int
+    files: tuple[File, ...]
+
+
+def plan(root: Path, now_us: int) -> Iterator[Piece]:
+    """The spans that are settled and lie in many files, of every table."""
+    for name, table in TABLES.items():
+        if lake.exists(root, name):
+            for span in spans(files.listed(open_table(root, name), table), table, now_us):
+                yield _piece(root, span)
+
+
+def spans(listed: Sequence[File], table: Table, now_us: int, spans_s: Spans | None = None) -> list[Span]:
+    """The spans to compact at a moment, a longer one in place of shorter ones within it; `spans_s` stands for
+    SPANS_S."""
+    if table is ANNOUNCEMENTS:  # few rows, which everybody asks for who recomputes or queries a window
+        return [Span(table=table, length_s=None, low_us=0, files=tuple(listed))] if len(listed) >= MANY_FILES else []
+    found: list[Span] = []
+    left = list(listed)
+    for length_s, age_s in reversed(SPANS_S if spans_s is None else spans_s):
         length_us = length_s * US
-        counts = Counter(low_us // length_us for _, low_us, _ in file_bounds(open_table(root, table.name), table))
-        for span, files in sorted(counts.items()):
-            if files >= MANY_FILES and (span + 1) * length_us + age_s * US <= now_us:
-                try:
-                    _rewrite(root, table, span * length_us, (span + 1) * length_us)
-                except CommitFailedError:
-                    return done
-                done += 1
-    return done
+        by_span: defaultdict[int, list[File]] = defaultdict(list)
+        for file in left:
+            by_span[file.low_us // length_us].append(file)
+        left = []
+        for number, own in sorted(by_span.items()):
+            is_settled = (number + 1) * length_us + age_s * US <= now_us
+            if is_settled and depth(own) >= MANY_FILES:
+                found.append(Span(table=table, length_s=length_s, low_us=number * length_us, files=tuple(own)))
+            else:
+                left += own
+    return found
 
 
-def _join(root: Path, table: Table) -> int:
-    """One file of a table of few rows, which everybody asks for who recomputes or queries a window."""
-    bounds = file_bounds(open_table(root, table.name), table)
-    if len(bounds) < MANY_FILES:
-        return 0
-    try:
-        _rewrite(root, table, min(low for _, low, _ in bounds), max(high for _, _, high in bounds) + 1)
-    except CommitFailedError:
-        return 0
-    return 1
+def depth(listed: Sequence[File]) -> int:
+    """The most files that hold, or could by their statistics, rows of one post. Large ones do not count: nothing is
+    won by writing them again."""
+    small = [file for file in listed if file.size < WHOLE_BYTES]
+    edges = sorted([(file.first_post, 0) for file in small] + [(file.last_post, 1) for file in small])
+    most = now = 0
+    for _, is_end in edges:
+        now += -1 if is_end else 1
+        most = max(most, now)
+    return most
 
 
-def _rewrite(root: Path, table: Table, start_us: int, end_us: int) -> None:
-    handle = open_table(root, table.name)
-    start, end = from_us(start_us), from_us(end_us)
-    column = pl.col(table.time)
-    rows = pl.scan_delta(handle).filter((column >= start) & (column < end)).select(table.schema.names).collect()
-    predicate = f"{table.time} >= '{start.isoformat()}' AND {table.time} < '{end.isoformat()}'"
-    content = rows.sort(order(table)).to_arrow().cast(table.schema)
-    write_deltalake(
-        handle,
-        content,
-        mode="overwrite",
-        predicate=predicate,
-        writer_properties=small(table),
-        commit_properties=commit_properties(()),
-        post_commithook_properties=HOOKS,
+def _piece(root: Path, span: Span) -> Piece:
+    when = "all" if span.length_s is None else f"{isoformat(from_us(span.low_us))} and {span.length_s // 60} minutes"
+    return Piece(
+        kind="join",
+        table=span.table.name,
+        what=when,
+        rows=sum(file.rows for file in span.files),
+        files=len(span.files),
+        size=sum(file.size for file in span.files),
+        work=partial(rewrite, root, span.table, span.files, pl.lit(value=True)),
+        names=tuple(file.name for file in span.files),
     )
 
 
-def compact_all(root: Path, now_us: int) -> None:
+def rewrite(root: Path, table: Table, old: Sequence[File], is_kept: pl.Expr, ends: Sequence[str] = ()) -> None:
+    """Put the rows of files that are to be kept, sorted, in place of these files; of `ends`, names of some of them, it
+    is known that none is. Memory is that of ROWS_AT_ONCE rows, however many there are. Raises lake.Conflict."""
+    left = [file for file in old if file.name not in ends]
+    durably(root, table.name, lambda: exchange(root, table, old, _sorted(root, table, left, is_kept)))
+
+
+def _sorted(root: Path, table: Table, old: Sequence[File], is_kept: pl.Expr) -> Iterator[pa.RecordBatch]:
+    """Rows in the order of compacted files, a range of posts (or of time) at a time."""
+    if not old:
+        return
+    folder = Layout(root).table(table.name)
+    rows = pl.scan_parquet([folder / file.name for file in old], hive_partitioning=False).filter(is_kept)
+    by = order(table)
+    leading = pl.col(by[0])
+    for low, high in _ranges(rows, by[0], sum(file.rows for file in old)):
+        part = rows if low is None else rows.filter(leading.is_between(low, high))
+        content = part.select(table.schema.names).collect().sort(by)
+        yield from content.to_arrow().cast(table.schema).to_batches()
+
+
+def _ranges(rows: pl.LazyFrame, column: str, count: int) -> list[tuple[str | datetime | None, str | datetime | None]]:
+    """Ranges [low, high] of a column's values that hold about ROWS_AT_ONCE rows each; (None, None): one for all."""
+    if count <= ROWS_AT_ONCE:
+        return [(None, None)]
+    counted = rows.group_by(column).len().collect(engine="streaming").sort(column)
+    number = (pl.col("len").cum_sum() - 1) // ROWS_AT_ONCE
+    parts = counted.group_by(number.alias("number"), maintain_order=True)
+    return list(parts.agg(low=pl.col(column).first(), high=pl.col(column).last()).select("low", "high").iter_rows())
+
+
+def compact(root: Path, table: Table, now_us: int, spans_s: Spans | None = None) -> int:
+    """Compact a table at a moment; the number of spans."""
+    found = spans(files.listed(open_table(root, table.name), table), table, now_us, spans_s)
+    for span in found:
+        rewrite(root, table, span.files, pl.lit(value=True))
+    return len(found)
+
+
+def compact_all(root: Path, now_us: int, spans_s: Spans | None = None) -> None:
     """Compact every table."""
     for table in TABLES.values():
-        compact(root, table, now_us)
+        compact(root, table, now_us, spans_s)
 
 
-def vacuum(root: Path) -> dict[str, int]:
-    """Remove replaced files and log entries whose time has passed; files removed per table.
+def vacuum_plan(root: Path, grace_s: int) -> Iterator[Piece]:
+    """Replaced files, and log entries, whose time has passed.
 
     The versions that replaced them must be durable: a power cut that undid one would need its files again.
     """
-    removed = {}
-    for table in TABLES.values():
-        handle = open_table(root, table.name)
-        removed[table.name] = len(handle.vacuum(dry_run=False, post_commithook_properties=HOOKS))
-        handle.cleanup_metadata()
-    return removed
+    for name in TABLES:
+        if lake.exists(root, name):
+            gone = open_table(root, name).vacuum(dry_run=True) if _is_set(root, name, grace_s) else []
+            sizes = [path.stat().st_size for one in gone if (path := Layout(root).table(name) / one).exists()]
+            yield Piece(
+                kind="vacuum",
+                table=name,
+                what="replaced files",
+                rows=0,
+                files=len(sizes),
+                size=sum(sizes),
+                work=partial(_vacuum, root, name, grace_s),
+            )
+
+
+def _is_set(root: Path, name: str, grace_s: int) -> bool:
+    return lake.grace(grace_s).items() <= open_table(root, name).metadata().configuration.items()
+
+
+def _vacuum(root: Path, name: str, grace_s: int) -> None:
+    handle = open_table(root, name)
+    if not _is_set(root, name, grace_s):
+        handle.alter.set_table_properties(lake.grace(grace_s), post_commithook_properties=HOOKS)
+    handle.vacuum(dry_run=False, post_commithook_properties=HOOKS)
+    handle.cleanup_metadata()
+
+
+def vacuum(root: Path, grace_s: int = lake.QUERY_GRACE_S) -> None:
+    """Vacuum every table."""
+    for piece in vacuum_plan(root, grace_s):
+        piece.work()

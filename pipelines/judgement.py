@@ -13,14 +13,16 @@ import pyarrow as pa
 from contracts.fields import TIMESTAMP
 from contracts.payloads import digest
 from contracts.registry import Registry
-from contracts.schemas import DUPLICATES, QUARANTINE, READING_TABLES, Table
+from contracts.schemas import DUPLICATES, QUARANTINE, READING_TABLES, TABLES, Table
 from contracts.times import MINUTE_US
 from contracts.topics import parse_device_topic
+from pipelines import removed
+from pipelines.blocks import ranges
 from pipelines.kernels.decode import Tolerance, decode_messages
 from pipelines.kernels.frames import empty
 from pipelines.kernels.rows import Frames
 from pipelines.kernels.unite import extra_copies, unite
-from pipelines.lake import open_table, ranges
+from pipelines.lake import open_table
 from pipelines.stages import Setup
 
 # what a chunk of landed messages is: one row per copy
@@ -63,6 +65,7 @@ def judge(setup: Setup, entries: Registry, landed: pl.DataFrame, elsewhere: pl.D
     new = {table.name: unite(empty(table), frames[table.name], table) for table in (*READING_TABLES, QUARANTINE)}
     extra = [extra_copies(empty(table), frames[table.name], table) for table in READING_TABLES]
     new[DUPLICATES.name] = pl.concat(extra)
+    new = {name: removed.without(setup.root, rows, TABLES[name]) for name, rows in new.items()}
     gone[QUARANTINE.name] = _refused_before(setup, landed.join(messages, on=["topic", "payload"]))
     return Judgement(new=new, gone=gone)
 

@@ -11,7 +11,6 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from datetime import datetime
 from pathlib import Path
 
 import polars as pl
@@ -20,8 +19,8 @@ from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundErr
 
 from contracts.layout import Layout, make_folder
 from contracts.schemas import TABLES, Table
-from contracts.times import MINUTE_US, from_us
 from pipelines import counts, files
+from pipelines.blocks import any_of, block, blocks_of, changed_blocks, changed_posts, ranges, spans
 
 
 class _Handles(threading.local):
@@ -42,6 +41,10 @@ LIVE_FILE_BYTES = 256 * 1024
 BULK_FILE_BYTES = 16 * 1024 * 1024
 BULK_ROWS = 200_000
 BULK_BLOCKS = 60
+QUERY_GRACE_S = 900
+LOG_AFTER_S = 300  # log entries stay so much longer than the files that they replaced
+# whose rows of a compacted file change is told to Delta: it then rewrites the files of these posts only
+FEW_POSTS = 64
 # A handle that has advanced by many commits is slow, because each adds a piece to its list of files: with 800 files a
 # replacement takes 35 ms behind a new handle, 187 ms a hundred commits later, 531 ms after eight hundred. A checkpoint
 # takes 57 ms and a new handle 12 ms.
@@ -115,13 +118,20 @@ def _create(path: Path, table: Table) -> DeltaTable:
         description=table.description,
         configuration={
             "delta.checkpointInterval": str(CHECKPOINT_EVERY),
-            # replaced files go after minutes: the grace is the longest query on a published catalogue
-            "delta.deletedFileRetentionDuration": "interval 15 minutes",
-            "delta.logRetentionDuration": "interval 20 minutes",
+            **grace(QUERY_GRACE_S),
             "delta.enableExpiredLogCleanup": "true",
         },
         post_commithook_properties=HOOKS,
     )
+
+
+def grace(seconds: int) -> dict[str, str]:
+    """Properties of a table whose replaced files stay so long: as long as the longest query on a catalogue that named
+    them."""
+    return {
+        "delta.deletedFileRetentionDuration": f"interval {seconds} seconds",
+        "delta.logRetentionDuration": f"interval {seconds + LOG_AFTER_S} seconds",
+    }
 
 
 def forget() -> None:
@@ -144,6 +154,11 @@ def versions(root: Path) -> dict[str, int]:
     return {name: open_table(root, name).version() for name in TABLES}
 
 
+def exists(root: Path, name: str) -> bool:
+    """Whether a table has been made."""
+    return (Layout(root).table(name) / "_delta_log").is_dir()
+
+
 def count_rows(root: Path, name: str) -> int:
     """Rows of a table, from its log alone."""
     return sum(file.rows for file in files.listed(open_table(root, name), TABLES[name]))
@@ -154,24 +169,14 @@ def count_files(root: Path, name: str) -> int:
     return len(files.listed(open_table(root, name), TABLES[name]))
 
 
+def file_sizes(root: Path, name: str) -> list[int]:
+    """Bytes of each file of a table, from its log alone."""
+    return [file.size for file in files.listed(open_table(root, name), TABLES[name])]
+
+
 def file_bounds(handle: DeltaTable, table: Table) -> list[tuple[str, int, int]]:
     """(path, least, greatest) of each file's time column in microseconds since 1970, from the table's log alone."""
     return [(file.name, file.low_us, file.high_us) for file in files.listed(handle, table)]
-
-
-def ranges(blocks: Iterable[int]) -> list[tuple[datetime, datetime]]:
-    """Blocks (minutes since 1970) as the fewest time spans [start, end)."""
-    return [(from_us(first * MINUTE_US), from_us(end * MINUTE_US)) for first, end in _spans(blocks)]
-
-
-def _spans(blocks: Iterable[int]) -> list[tuple[int, int]]:
-    found: list[tuple[int, int]] = []
-    for block in sorted(set(blocks)):
-        if found and found[-1][1] == block:
-            found[-1] = found[-1][0], block + 1
-        else:
-            found.append((block, block + 1))
-    return found
 
 
 def read_blocks(
@@ -193,17 +198,6 @@ def read(root: Path, table: Table, blocks: set[int], columns: Sequence[str] | No
     if attempt is not None:
         attempt.reads.append((table, handle.version(), blocks))
     return read_blocks(handle, table, blocks, columns)
-
-
-def any_of(terms: Iterable[str]) -> str:
-    """SQL terms joined by OR as a balanced tree. A plain chain is a tree as deep as it is long: 3,500 spans, which a
-    device that sends old readings here and there makes, overflowed Delta's stack and ended the process."""
-    found = list(terms)
-    while len(found) > 1:
-        found = [
-            found[at] if at + 1 == len(found) else f"({found[at]} OR {found[at + 1]})" for at in range(0, len(found), 2)
-        ]
-    return found[0]
 
 
 def replace_blocks(
@@ -233,7 +227,7 @@ def replace_blocks(
         if attempt.handle.version() != pinned:
             continue  # another writer's commit through this handle would be overwritten without a conflict
         try:
-            rows = _write(attempt.handle, table, wanted, changed)
+            rows = _write(attempt.handle, table, existing, wanted, changed)
         except CommitFailedError:
             _COUNTS.found[counts.CONFLICTS + table.name] += 1
             continue
@@ -318,16 +312,25 @@ def _told(entry: Path) -> set[int] | None:
 
 def commit_properties(blocks: Iterable[int]) -> CommitProperties:
     """What a commit says of itself: the blocks whose rows it changes; a compaction changes none."""
-    return CommitProperties(custom_metadata={BLOCKS: " ".join(f"{first}-{end}" for first, end in _spans(blocks))})
+    return CommitProperties(custom_metadata={BLOCKS: " ".join(f"{first}-{end}" for first, end in spans(blocks))})
 
 
-def _write(handle: DeltaTable, table: Table, wanted: pl.DataFrame, blocks: set[int]) -> int:
+def _write(handle: DeltaTable, table: Table, existing: pl.DataFrame, wanted: pl.DataFrame, blocks: set[int]) -> int:
     predicate = any_of(
         f"({table.time} >= '{start.isoformat()}' AND {table.time} < '{end.isoformat()}')"
         for start, end in ranges(blocks)
     )
+    is_changed = block(table).is_in(list(blocks))
+    content = wanted.filter(is_changed)
+    posts = None
+    if files.has_large(handle, table, blocks):
+        posts = changed_posts(existing.filter(is_changed), content, table)
+    if posts is not None and len(posts) <= FEW_POSTS:
+        content = content.filter(pl.col("post_id").is_in(posts))
+        named = any_of("post_id = '{}'".format(post.replace("'", "''")) for post in posts)
+        predicate = f"({predicate}) AND ({named})"
     # by time, so that statistics of row groups prune; compaction sorts by post
-    rows = wanted.filter(_block(table).is_in(list(blocks))).sort(table.time).to_arrow().cast(table.schema)
+    rows = content.sort(table.time).to_arrow().cast(table.schema)
     is_bulk = rows.num_rows >= BULK_ROWS or len(blocks) >= BULK_BLOCKS
     write_deltalake(
         handle,
@@ -339,34 +342,3 @@ def _write(handle: DeltaTable, table: Table, wanted: pl.DataFrame, blocks: set[i
         post_commithook_properties=HOOKS,
     )
     return int(rows.num_rows)
-
-
-def changed_blocks(existing: pl.DataFrame, wanted: pl.DataFrame, table: Table) -> set[int]:
-    """Blocks whose rows differ, whatever their order."""
-    if existing.is_empty():  # a third of the time behind decoding went into comparing with nothing
-        return blocks_of(wanted, table)
-    before, after = existing.sort(table.identity), wanted.sort(table.identity)
-    if before.equals(after):
-        return set()
-    parts = [
-        frame.partition_by("block", as_dict=True) for frame in (_with_block(before, table), _with_block(after, table))
-    ]
-    none: pl.DataFrame = pl.DataFrame()
-    return {
-        int(str(key[0]))
-        for key in parts[0].keys() | parts[1].keys()
-        if not parts[0].get(key, none).equals(parts[1].get(key, none))
-    }
-
-
-def _block(table: Table) -> pl.Expr:
-    return pl.col(table.time).dt.epoch("us") // MINUTE_US
-
-
-def _with_block(frame: pl.DataFrame, table: Table) -> pl.DataFrame:
-    return frame.with_columns(block=_block(table))
-
-
-def blocks_of(frame: pl.DataFrame, table: Table) -> set[int]:
-    """Blocks that a frame's rows lie in."""
-    return set(frame.select(_block(table).unique()).to_series().to_list())

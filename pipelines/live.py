@@ -13,10 +13,10 @@ from contracts.logs import say
 from contracts.segments import read_segment, recover_abandoned
 from contracts.settings import SettingError
 from contracts.times import US
-from pipelines import counts, disk, durability, graph, housekeeping, lake
+from pipelines import counts, disk, durability, graph, lake
+from pipelines.chores import Chores
 from pipelines.config import HEALTH, Config
 from pipelines.finality import ANNOUNCE_S, Finality
-from pipelines.housekeeping import TIDY_S
 from pipelines.log import RECOVER_S, REREAD_S, chunks, new_segments, old_segments, passed, rewound, rows_new, seals
 from pipelines.metrics import Metrics
 from pipelines.recovery import settle
@@ -61,7 +61,7 @@ class Live:
         self.ticks: deque[float] = deque(maxlen=60)
         self._late: list[Segment] = []  # read, but for the readings that came late
         self._is_claimed = False
-        self._tidy_at = time.monotonic() + TIDY_S
+        self._chores = Chores(config.root, config.rules, metrics.tidied)
         self._recover_at = 0.0
         self._quarantined_before = self._quarantined()
         self._seals: list[tuple[int, ...] | None] = []
@@ -167,16 +167,14 @@ class Live:
             _sleep(time.monotonic() + LOOK_S, is_stopped)
 
     def chores(self) -> None:
-        """Compaction and vacuum, when due."""
-        if time.monotonic() >= self._tidy_at:
-            housekeeping.compact_all(self.config.root, time.time_ns() // 1000)
-            # what vacuum removes must be missed by nobody: neither by a catalogue nor after a power cut
+        """Housekeeping, when due; it goes on beside the ticks."""
+        if self._chores.is_due:
             self._claim(self.positions.covered_us)
-            housekeeping.vacuum(self.config.root)
-            self._tidy_at = time.monotonic() + TIDY_S
+            self._chores.begin()
 
     def close(self) -> None:
-        """Let go of the release store."""
+        """End the chores and let go of the release store."""
+        self._chores.close()
         if self.door is not None:
             self.door.store.db.close()
 
@@ -184,7 +182,7 @@ class Live:
         self.positions = durability.claim(self.config.root, self.positions, self._settled, covered_us)
         self._is_claimed = True
         if self.config.health is not None:
-            self.metrics.claimed(self.positions.versions, lambda name: lake.count_files(self.config.root, name))
+            self.metrics.claimed(self.positions.versions, lambda name: lake.file_sizes(self.config.root, name))
 
     def _announce(self, now_s: float) -> None:
         """Say what has become final, durably before anybody sees it."""

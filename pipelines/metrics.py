@@ -39,6 +39,8 @@ class Metrics:
         self.disk_failures = self._counter("disk_failures", "Ticks that the disk refused.")
         self._newest = self._gauge("last_event_timestamp_seconds", "Newest event time, by stream.", "stream")
         self._files = self._gauge("table_files", "Files of a table.", "table")
+        self._table_bytes = self._gauge("table_bytes", "Bytes of a table's files.", "table")
+        self._chores_s = self._gauge("chores_seconds", "The last round of housekeeping, beside the ticks.")
         self._versions = self._gauge("table_version", "Version of a table that positions.json claims.", "table")
         self._released = self._gauge("released_windows", "Windows archived as open data since the start.")
         self._final = self._gauge(
@@ -89,11 +91,17 @@ class Metrics:
         self._released.set(released)
         self.covered_us, self.offsets = covered_us or self.covered_us, offsets
 
-    def claimed(self, versions: Mapping[str, int], files: Callable[[str], int]) -> None:
-        """positions.json claims these versions; `files` counts a table's files."""
+    def claimed(self, versions: Mapping[str, int], sizes: Callable[[str], list[int]]) -> None:
+        """positions.json claims these versions; `sizes` tells the bytes of each of a table's files."""
         for name, version in versions.items():
             self._versions.labels(name).set(version)
-            self._files.labels(name).set(files(name))
+            own = sizes(name)
+            self._files.labels(name).set(len(own))
+            self._table_bytes.labels(name).set(sum(own))
+
+    def tidied(self, spent_s: float) -> None:
+        """A round of housekeeping has ended."""
+        self._chores_s.set(spent_s)
 
     def final(self, through: Mapping[str, datetime]) -> None:
         """Windows that end until then are announced as final, by stream."""

@@ -19,10 +19,11 @@ from contracts.registry import Registry
 from contracts.schemas import DUPLICATES, QUARANTINE, READING_TABLES, TABLES, Table
 from contracts.segments import read_segment
 from pipelines import dirty, durability, lake
+from pipelines.blocks import blocks_of
 from pipelines.judgement import LANDED, Judgement, changes, judge, quarantined_copies
 from pipelines.kernels.frames import empty
 from pipelines.kernels.unite import supersede
-from pipelines.lake import blocks_of, open_table, replace_blocks
+from pipelines.lake import open_table, replace_blocks
 from pipelines.stages import MINUTES_OF, Setup, registry
 
 CHUNK_ROWS = 100_000

@@ -37,8 +37,9 @@ from contracts.schemas import (
 )
 from contracts.segments import read_segment
 from contracts.times import MINUTE_US, US
-from pipelines import lake
+from pipelines import lake, removed
 from pipelines.announcements import final_through
+from pipelines.blocks import blocks_of
 from pipelines.kernels import context as context_kernel
 from pipelines.kernels import minutes as minute_kernel
 from pipelines.kernels import rollups
@@ -48,7 +49,7 @@ from pipelines.kernels.decode import Tolerance, decode_messages
 from pipelines.kernels.finality import revised
 from pipelines.kernels.frames import empty
 from pipelines.kernels.unite import extra_copies, message_key, new_rows, unite
-from pipelines.lake import append_rows, blocks_of, replace_blocks
+from pipelines.lake import append_rows, replace_blocks
 
 T = TypeVar("T")
 MINUTES_OF = {OBSERVATIONS.name: MINUTES, FOOTFALL.name: MINUTES, LANE_FLOWS.name: FLOW_MINUTES}
@@ -159,7 +160,7 @@ def unite_blocks(setup: Setup, name: str, batches: Sequence[pa.RecordBatch]) -> 
     between readings and minutes heals.
     """
     table = TABLES[name]
-    new: pl.DataFrame = pl.DataFrame(pa.Table.from_batches(batches))
+    new = removed.without(setup.root, pl.DataFrame(pa.Table.from_batches(batches)), table)
     blocks = blocks_of(new, table)
     if setup.is_sole_owner and table.is_reading:
         known = _same_messages(setup, table, blocks, new)
@@ -206,7 +207,7 @@ def make_minutes(setup: Setup, name: str, blocks: set[int]) -> set[int]:
     A minute of values is the context of the next hour, so the flags of that hour are judged again too.
     """
     if name == FLOW_MINUTES.name:
-        replace_blocks(setup.root, FLOW_MINUTES, blocks, lambda _: _flow_minutes(setup, blocks))
+        _remake(setup, FLOW_MINUTES, blocks, lambda _: _flow_minutes(setup, blocks))
         return blocks
     touched = {after for block in blocks for after in range(block, block + CONTEXT_MINUTES + 1)}
     judge = _Flags(setup, touched)
@@ -215,8 +216,8 @@ def make_minutes(setup: Setup, name: str, blocks: set[int]) -> set[int]:
         # what made the minutes still holds where nobody else can have changed them since
         return judge.found if setup.is_sole_owner else judge.of(_read(setup, MINUTES, touched, PLAIN))
 
-    replace_blocks(setup.root, MINUTES, touched, lambda existing: _minutes(setup, existing, blocks, judge))
-    replace_blocks(setup.root, FLAGS, touched, flags)
+    _remake(setup, MINUTES, touched, lambda existing: _minutes(setup, existing, blocks, judge))
+    _remake(setup, FLAGS, touched, flags)
     return touched
 
 
@@ -231,6 +232,7 @@ def _minutes(setup: Setup, existing: pl.DataFrame, dirty: set[int], judge: "_Fla
         _read(setup, OBSERVATIONS, dirty, minute_kernel.OBSERVED), _read(setup, FOOTFALL, dirty)
     )
     block = pl.col("window_start").dt.epoch("us") // MINUTE_US
+    plain = removed.kept(setup.root, existing.filter(block.is_in(list(dirty))), plain, MINUTES)
     later = existing.filter(~block.is_in(list(dirty)))
     found = judge.of(pl.concat([plain, later]))
     row = list(MINUTES.key)
@@ -298,7 +300,7 @@ def make_windows(setup: Setup, name: str, blocks: set[int]) -> set[int]:
         wanted = merged.filter((pl.col("window_start").dt.epoch("us") // MINUTE_US).is_in(list(starts)))
         return revised(existing, wanted, table, final_through(setup.root))
 
-    replace_blocks(setup.root, table, starts, recompute)
+    _remake(setup, table, starts, recompute)
     return starts
 
 
@@ -313,13 +315,20 @@ def make_hours(setup: Setup, name: str, blocks: set[int]) -> set[int]:
     def recompute(_: pl.DataFrame) -> pl.DataFrame:
         return rollups.hours(_read(setup, TABLES[name], inside, rollups.MERGED))
 
-    replace_blocks(setup.root, HOURS_OF[name], starts, recompute)
+    _remake(setup.root, HOURS_OF[name], starts, recompute)
     return starts
 
 
 def roll_up(setup: Setup, name: str, blocks: set[int]) -> None:
     """Windows and hours of dirty minutes of the minutes table `name`."""
     make_hours(setup, WINDOWS_OF[name].name, make_windows(setup, name, blocks))
+
+
+def _remake(setup: Setup, table: Table, blocks: set[int], recompute: Callable[[pl.DataFrame], pl.DataFrame]) -> None:
+    """Replace blocks of a derived table; rows whose sources retention has removed stay as they are."""
+    replace_blocks(
+        setup.root, table, blocks, lambda existing: removed.kept(setup.root, existing, recompute(existing), table)
+    )
 
 
 def _read(setup: Setup, table: Table, blocks: set[int], columns: Sequence[str] | None = None) -> pl.DataFrame:

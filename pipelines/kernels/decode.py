@@ -4,8 +4,8 @@ What a message becomes depends on its topic, its bytes, its receipt, the registr
 split of the raw log into segments gives the same rows.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from hashlib import blake2b
 from itertools import compress
@@ -36,6 +36,7 @@ from contracts.payloads import (
     is_empty,
 )
 from contracts.registry import Entry, Registry
+from contracts.retention import defaults, readings_days
 from contracts.schemas import QUARANTINE
 from contracts.times import US
 from contracts.topics import parse_device_topic
@@ -52,10 +53,20 @@ _NOTHING = Message(schema_version=-1, boot_id="", seq=0, first_seq=0, time=datet
 
 @dataclass(frozen=True, kw_only=True)
 class Tolerance:
-    """How far an event time may lie from its receipt: `retention_s` behind it, `future_s` ahead of it."""
+    """How far an event time may lie from its receipt: behind it the retention of the stream's readings (`retention_s`
+    by stream; without one for ever), `future_s` ahead of it."""
 
-    retention_s: int = 30 * 86_400
+    retention_s: Mapping[str, int] = field(default_factory=lambda: retention_s(defaults()), hash=False)
     future_s: int = 60
+
+    def behind_s(self, stream: str) -> int:
+        """How far behind its receipt a message of a stream may lie."""
+        return min(self.retention_s.get(stream, _FAR_US // US), _FAR_US // US)
+
+
+def retention_s(days: Mapping[str, float | None]) -> dict[str, int]:
+    """Seconds that readings are kept, by stream, from days by rule of contracts.retention."""
+    return {stream: int(kept * 86_400) for stream, kept in readings_days(days).items() if kept is not None}
 
 
 def judge(
@@ -64,8 +75,9 @@ def judge(
     """What the registry and the clock have against a message; None when it is a reading."""
     if event_time_us > received_us + tolerance.future_s * US:
         return Reason.FUTURE, f"event time is more than {tolerance.future_s} s ahead of its receipt"
-    if event_time_us < received_us - tolerance.retention_s * US:
-        return Reason.TOO_OLD, f"event time is more than {tolerance.retention_s} s behind its receipt"
+    behind_s = tolerance.behind_s(reading.stream)
+    if event_time_us < received_us - behind_s * US:
+        return Reason.TOO_OLD, f"event time is more than {behind_s} s behind its receipt"
     entry = registry.entry(reading.post_id, event_time_us)
     if entry is None:
         if isinstance(reading.payload, Will) and reading.post_id in registry.gateways:
@@ -170,7 +182,7 @@ def short_way(batch: Batch, registry: Registry, tolerance: Tolerance) -> Heads:
     is_reading &= heads.seqs >= heads.first_seqs
     is_reading &= (event_us >= 0) & (event_us <= LATEST_US)
     is_reading &= event_us % PERIODS_US.get(batch.stream, 1) == 0
-    is_reading &= event_us >= batch.received_us - min(tolerance.retention_s * US, _FAR_US)
+    is_reading &= event_us >= batch.received_us - tolerance.behind_s(batch.stream) * US
     is_reading &= event_us <= batch.received_us + min(tolerance.future_s * US, _FAR_US)
     entries = _entries(batch, heads, registry)
     is_known = np.array([entry is not None and batch.stream in entry.streams for entry in entries], np.bool_)

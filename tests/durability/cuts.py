@@ -25,17 +25,12 @@ POSTS = 40
 # the chores of minutes in a second: compaction, checkpoints, and the removal of what they replaced
 HURRIED = """
 from contracts.settings import run
-from pipelines import housekeeping, lake, live
+from pipelines import chores, housekeeping, lake
 from pipelines.__main__ import main
 
-def create(*arguments, configuration, **options):
-    second = "interval 1 seconds"
-    hurried = {"delta.deletedFileRetentionDuration": second, "delta.logRetentionDuration": second}
-    return made(*arguments, configuration=configuration | hurried, **options)
-
-live.TIDY_S, lake.CHECKPOINT_EVERY = 1, 3
+chores.TIDY_S, lake.CHECKPOINT_EVERY = 1, 3
 housekeeping.SPANS_S, housekeeping.MANY_FILES = ((600, 0), (3600, 0)), 2
-made, lake.DeltaTable.create = lake.DeltaTable.create, create
+lake.QUERY_GRACE_S, lake.LOG_AFTER_S = 1, 0
 run(main)
 """
 STAGES = (["-m", "ingest", "run"], ["-m", "ingest", "receipts"], ["-c", HURRIED, "run"])

@@ -116,7 +116,7 @@ def test_settings_of_the_receipts(variable: str, value: str, tmp_path: Path) -> 
     [
         ("LAMPLIGHT_TICK_S", "-1"),
         ("LAMPLIGHT_WINDOW_S", "7"),
-        ("LAMPLIGHT_READINGS_RETENTION_DAYS", "a month"),
+        ("LAMPLIGHT_RETENTION_MOVEMENT_READINGS_DAYS", "a month"),
         ("LAMPLIGHT_FUTURE_TOLERANCE_S", "nan"),
     ],
 )

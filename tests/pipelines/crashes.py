@@ -7,7 +7,7 @@ from unittest import mock
 
 from deltalake import write_deltalake
 
-from pipelines import lake
+from pipelines import exchange, lake
 
 
 @dataclass
@@ -28,5 +28,12 @@ def dying_after(commits: int, death: type[BaseException] = KeyboardInterrupt) ->
         life.commits += 1
         write_deltalake(*args, **kwargs)  # type: ignore[call-overload]
 
-    with mock.patch.object(lake, "write_deltalake", dying):
+    def dying_exchange(*args: object) -> None:
+        if life.commits == commits:
+            raise death
+        life.commits += 1
+        exchanged(*args)  # type: ignore[arg-type]
+
+    exchanged = exchange.commit
+    with mock.patch.object(lake, "write_deltalake", dying), mock.patch.object(exchange, "commit", dying_exchange):
         yield life

@@ -136,7 +136,10 @@ def _dirt(random: Random, landed: list[Landed]) -> list[Landed]:
     more += [as_other(row, b'"seq":1', b'"seq":2') for row in some(0.05)]  # conflicts with another, or a number skipped
     more += [Landed(row.topic, row.payload[: random.randint(0, 90)], row.received) for row in some(0.02)]
     more += [Landed(row.topic, b"", row.received) for row in some(0.001)]
-    more += [later(row, random.choice((-120, -100_000, 31 * 86_400, 30 * 86_400))) for row in some(0.02)]
+    more += [
+        later(row, random.choice((-120, -100_000, 31 * 86_400, 30 * 86_400, 91 * 86_400, 90 * 86_400)))
+        for row in some(0.02)
+    ]
     more += [Landed(row.topic.replace("1001", "9999"), row.payload, row.received) for row in some(0.02)]
     more += [Landed(row.topic + "/x", row.payload, row.received) for row in some(0.005)]
     more += [as_other(row, b'"direction":"N"', b'"direction":"NW"') for row in some(0.1) if b'"N"' in row.payload]

@@ -17,6 +17,7 @@ import polars as pl
 import pytest
 
 from contracts.layout import Layout, Positions, Segment, try_lock
+from contracts.retention import EVER, RULES
 from contracts.schemas import Table
 from contracts.settings import SettingError
 from contracts.times import to_us
@@ -53,6 +54,13 @@ def batch_of(root: Path, rows: list[Landed]) -> dict[str, pl.DataFrame]:
 
 def run(layout: Layout, *more: str) -> int:
     return command.main(["backfill", "--data", str(layout.root), *more])
+
+
+@pytest.fixture(autouse=True)
+def _nothing_is_too_old(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The days of these tests stay the same, and the machine's clock does not."""
+    for one in RULES:
+        monkeypatch.setenv(one.variable, EVER)
 
 
 @pytest.fixture

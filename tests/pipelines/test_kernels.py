@@ -75,7 +75,7 @@ def test_every_message_is_accounted_for() -> None:
         (one(weather(temperature_c=1.0), post="ZZ9999"), Reason.UNKNOWN_POST),
         (one(b"not json"), Reason.MALFORMED),
         (one(weather(temperature_c=1.0), later_s=-61), Reason.FUTURE),
-        (one(weather(temperature_c=1.0), later_s=31 * 86_400), Reason.TOO_OLD),
+        (one(weather(temperature_c=1.0), later_s=91 * 86_400), Reason.TOO_OLD),
         (one(traffic(lane(direction="NW")), "traffic"), Reason.UNKNOWN_DIRECTION),
         (one(weather()), Reason.EMPTY),
         (decoded([Landed("somewhere/else", b"{}", START)]), Reason.UNKNOWN_TOPIC),

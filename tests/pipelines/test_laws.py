@@ -16,6 +16,7 @@ from polars.testing import assert_frame_equal
 from bench import laws as long_run
 from contracts.quality import LIMITS, Limits
 from contracts.registry import Registry
+from contracts.retention import rule, streams_of
 from contracts.schemas import (
     DUPLICATES,
     FLAGS,
@@ -27,8 +28,10 @@ from contracts.schemas import (
     TABLES,
     Table,
 )
+from contracts.streams import STREAMS
 from pipelines import __main__ as command
 from pipelines import lake, stages
+from pipelines.blocks import blocks_of
 from pipelines.kernels import context as context_kernel
 from pipelines.kernels.decode import Tolerance, decode_messages
 from pipelines.kernels.frames import empty
@@ -36,7 +39,6 @@ from pipelines.kernels.minutes import minutes
 from pipelines.kernels.rollups import flow_windows, hours, windows
 from pipelines.kernels.rows import Frames
 from pipelines.kernels.unite import extra_copies, message_key, unite
-from pipelines.lake import blocks_of
 from pipelines.stages import Setup
 from tests.pipelines import laws
 from tests.pipelines.laws import ENGINES, Plan, arrivals, carry_out, difference, in_one_go
@@ -151,14 +153,16 @@ def test_limits_that_allow_everything_change_nothing(tmp_path: Path, monkeypatch
 
 @pytest.mark.parametrize("far_s", [10**9, 10**30])
 def test_an_endless_tolerance_only_lets_more_in(far_s: int) -> None:
-    bound, free = decoded(LOG), decoded(LOG, Tolerance(retention_s=far_s, future_s=far_s))
+    bound, free = decoded(LOG), decoded(LOG, Tolerance(retention_s=dict.fromkeys(STREAMS, far_s), future_s=far_s))
     refused = bound["quarantine"].filter(~pl.col("reason").is_in(["too_old", "future"]))
     assert refused.height < bound["quarantine"].height
     assert_frame_equal(free["quarantine"].filter(pl.col("reason").is_in(refused["reason"].implode())), refused)
     assert set(free["quarantine"]["reason"]).isdisjoint({"too_old", "future"})
     since = pl.col("received_time") - pl.col("event_time")
-    is_near = (since >= timedelta(seconds=-60)) & (since <= timedelta(days=30))
     for table in READING_TABLES:
+        kept_days = rule(table.name, streams_of(table)[0]).days
+        assert kept_days is not None
+        is_near = (since >= timedelta(seconds=-60)) & (since <= timedelta(days=kept_days))
         assert_frame_equal(free[table.name].filter(is_near), bound[table.name])
 
 

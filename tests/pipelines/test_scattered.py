@@ -9,7 +9,7 @@ from deltalake import DeltaTable
 from contracts import payloads
 from contracts.schemas import OBSERVATIONS
 from pipelines import stages
-from pipelines.lake import any_of
+from pipelines.blocks import any_of
 from pipelines.stages import Setup
 from tests.pipelines.raw_log import BOOT, START, Landed, land, make_root
 

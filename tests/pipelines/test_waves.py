@@ -9,7 +9,7 @@ from polars.testing import assert_frame_equal
 
 from contracts.schemas import TABLES
 from pipelines import stages, waves
-from pipelines.lake import blocks_of
+from pipelines.blocks import blocks_of
 from pipelines.packing import unpack
 from pipelines.waves import Wave
 from tests.pipelines.raw_log import land, make_root

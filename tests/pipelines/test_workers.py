@@ -16,7 +16,8 @@ from polars.testing import assert_frame_equal
 from contracts import schemas
 from contracts.layout import Layout, Segment
 from contracts.times import MINUTE_US, to_us
-from pipelines import counts, housekeeping, lake, stages
+from pipelines import counts, files, housekeeping, lake, stages
+from pipelines.blocks import blocks_of
 from pipelines.kernels.unite import unite
 from tests.pipelines.crashes import dying_after
 from tests.pipelines.raw_log import START, Landed, land, make_root
@@ -136,7 +137,8 @@ def test_a_commit_elsewhere_is_not_looked_at_again(tmp_path: Path, monkeypatch: 
 
     def another() -> None:
         work(setup_of(layout), [segments[1]])
-        housekeeping._rewrite(tmp_path, schemas.MINUTES, (FIRST + 2880) * MINUTE_US, (FIRST + 3200) * MINUTE_US)
+        listed = files.listed(lake.open_table(tmp_path, "minutes"), schemas.MINUTES)
+        housekeeping.rewrite(tmp_path, schemas.MINUTES, listed, pl.lit(value=True))
 
     lake.take_counts()
     worked_between(another, "minutes", monkeypatch)
@@ -158,7 +160,7 @@ def test_two_writers_on_one_handle(tmp_path: Path) -> None:
     layout = make_root(tmp_path)
     rows = pl.DataFrame(stages.decode(setup_of(layout), [land(layout, weather(2, minutes=2))])["observations"])
     mine, theirs = rows[:7], rows[7:]
-    blocks = lake.blocks_of(rows, schemas.OBSERVATIONS)
+    blocks = blocks_of(rows, schemas.OBSERVATIONS)
     calls: list[int] = []
 
     def replace(new: pl.DataFrame, meanwhile: Callable[[], object] = lambda: None) -> None:
