@@ -12,7 +12,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -24,15 +24,15 @@ from deltalake import DeltaTable, write_deltalake
 from contracts.layout import Layout, make_folder
 from contracts.schemas import Table
 from pipelines.files import File, listed
-from pipelines.lake import BLOCKS, BULK_FILE_BYTES, HOOKS, Conflict, open_table
+from pipelines.lake import BLOCKS, HOOKS, Conflict, open_table
 from pipelines.parquet import small
 
 ASIDE = ".aside"  # in the lake: what a killed process leaves there goes with the next exchange
 
 
-def exchange(root: Path, table: Table, old: Sequence[File], rows: Iterator[pa.RecordBatch]) -> None:
-    """Put rows, in their order, in place of files. Raises Conflict when another has changed one of them meanwhile; then
-    nothing has happened."""
+def exchange(root: Path, table: Table, old: Sequence[File], runs: Iterable[Iterator[pa.RecordBatch]]) -> None:
+    """Put runs of rows, each in its order and a file of its own, in place of files. Raises Conflict when another has
+    changed one of them meanwhile; then nothing has happened."""
     handle, folder = open_table(root, table.name), Layout(root).table(table.name)
     version, aside = handle.version(), Layout(root).lake / ASIDE / table.name
     if missing := {file.name for file in old} - {file.name for file in listed(handle, table)}:
@@ -40,7 +40,8 @@ def exchange(root: Path, table: Table, old: Sequence[File], rows: Iterator[pa.Re
     shutil.rmtree(aside, ignore_errors=True)
     make_folder(aside)
     try:
-        added = _write(aside, table, rows)
+        DeltaTable.create(str(aside), schema=table.schema, post_commithook_properties=HOOKS)
+        added = [action for number, rows in enumerate(runs, 1) for action in _write(aside, table, rows, number)]
         for action in added:
             (aside / unquote(action["path"])).rename(folder / unquote(action["path"]))
         commit(folder / "_delta_log", version, {file.name: file.size for file in old}, added, aside / "entry")
@@ -48,22 +49,21 @@ def exchange(root: Path, table: Table, old: Sequence[File], rows: Iterator[pa.Re
         shutil.rmtree(aside, ignore_errors=True)
 
 
-def _write(aside: Path, table: Table, rows: Iterator[pa.RecordBatch]) -> list[dict[str, Any]]:
-    """The files of rows, as a log entry adds them."""
+def _write(aside: Path, table: Table, rows: Iterator[pa.RecordBatch], version: int) -> list[dict[str, Any]]:
+    """The files of rows, as a log entry adds them; they are those of a version of the table aside."""
     first = next(rows, None)
     if first is None:
         return []
     stream = pa.RecordBatchReader.from_batches(table.schema, chain([first], rows))
-    DeltaTable.create(str(aside), schema=table.schema, post_commithook_properties=HOOKS)
     write_deltalake(
         str(aside),
         stream,
         mode="append",
-        target_file_size=BULK_FILE_BYTES,
+        target_file_size=2**40,
         writer_properties=small(table),
         post_commithook_properties=HOOKS,
     )
-    lines = (aside / "_delta_log" / f"{1:020d}.json").read_bytes().splitlines()
+    lines = (aside / "_delta_log" / f"{version:020d}.json").read_bytes().splitlines()
     found = [json.loads(line) for line in lines]
     return [action["add"] | {"dataChange": False} for action in found if "add" in action]
 

@@ -17,7 +17,7 @@ from contracts.times import US, from_us, isoformat
 from pipelines import files, lake
 from pipelines.exchange import exchange
 from pipelines.files import File
-from pipelines.lake import BULK_FILE_BYTES, HOOKS, open_table
+from pipelines.lake import HOOKS, open_table
 from pipelines.parquet import order
 from pipelines.piece import Piece, durably
 
@@ -27,18 +27,31 @@ Spans = Sequence[tuple[int, int]]
 SPANS_S: Spans = ((300, 300), (3600, 7200), (86_400, 86_400))
 # a span is compacted when a post's rows lie in so many files that could be larger
 MANY_FILES = 4
-WHOLE_BYTES = BULK_FILE_BYTES // 2
+WHOLE_BYTES = 8 * 1024 * 1024
 ROWS_AT_ONCE = 1_000_000  # about 0.5 GiB while they are sorted
+FILE_RANGES = 2  # so many times these rows are a file: 8 MB of readings, written anew for a late one
+_Range = tuple[str | datetime | None, str | datetime | None]
+_ALL = pl.lit(value=True)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Span:
-    """Files of a table that are to become one sorted run. `low_us` is where the span starts, None for a whole table."""
+    """Files of a table whose rows in event times [start_us, end_us) are to become one sorted run."""
 
     table: Table
-    length_s: int | None
-    low_us: int
+    start_us: int
+    end_us: int
     files: tuple[File, ...]
+
+    @property
+    def is_within(self) -> bool:
+        """Whether the files have no row outside."""
+        return all(self.start_us <= file.low_us and file.high_us < self.end_us for file in self.files)
+
+    @property
+    def is_here(self) -> pl.Expr:
+        """Whether a row lies within."""
+        return pl.col(self.table.time).is_between(from_us(self.start_us), from_us(self.end_us), closed="left")
 
 
 def plan(root: Path, now_us: int) -> Iterator[Piece]:
@@ -53,7 +66,8 @@ def spans(listed: Sequence[File], table: Table, now_us: int, spans_s: Spans | No
     """The spans to compact at a moment, a longer one in place of shorter ones within it; `spans_s` stands for
     SPANS_S."""
     if table is ANNOUNCEMENTS:  # few rows, which everybody asks for who recomputes or queries a window
-        return [Span(table=table, length_s=None, low_us=0, files=tuple(listed))] if len(listed) >= MANY_FILES else []
+        end_us = max((file.high_us for file in listed), default=0) + 1
+        return [Span(table=table, start_us=0, end_us=end_us, files=tuple(listed))] if len(listed) >= MANY_FILES else []
     found: list[Span] = []
     left = list(listed)
     for length_s, age_s in reversed(SPANS_S if spans_s is None else spans_s):
@@ -65,7 +79,8 @@ def spans(listed: Sequence[File], table: Table, now_us: int, spans_s: Spans | No
         for number, own in sorted(by_span.items()):
             is_settled = (number + 1) * length_us + age_s * US <= now_us
             if is_settled and depth(own) >= MANY_FILES:
-                found.append(Span(table=table, length_s=length_s, low_us=number * length_us, files=tuple(own)))
+                start_us = number * length_us
+                found.append(Span(table=table, start_us=start_us, end_us=start_us + length_us, files=tuple(own)))
             else:
                 left += own
     return found
@@ -84,41 +99,47 @@ def depth(listed: Sequence[File]) -> int:
 
 
 def _piece(root: Path, span: Span) -> Piece:
-    when = "all" if span.length_s is None else f"{isoformat(from_us(span.low_us))} and {span.length_s // 60} minutes"
     return Piece(
         kind="join",
         table=span.table.name,
-        what=when,
+        what=f"{isoformat(from_us(span.start_us))}/{isoformat(from_us(span.end_us))}",
         rows=sum(file.rows for file in span.files),
         files=len(span.files),
         size=sum(file.size for file in span.files),
-        work=partial(rewrite, root, span.table, span.files, pl.lit(value=True)),
+        work=partial(rewrite, root, span),
         names=tuple(file.name for file in span.files),
     )
 
 
-def rewrite(root: Path, table: Table, old: Sequence[File], is_kept: pl.Expr, ends: Sequence[str] = ()) -> None:
-    """Put the rows of files that are to be kept, sorted, in place of these files; of `ends`, names of some of them, it
-    is known that none is. Memory is that of ROWS_AT_ONCE rows, however many there are. Raises lake.Conflict."""
-    left = [file for file in old if file.name not in ends]
-    durably(root, table.name, lambda: exchange(root, table, old, _sorted(root, table, left, is_kept)))
+def rewrite(root: Path, span: Span, is_kept: pl.Expr = _ALL, ends: Sequence[str] = ()) -> None:
+    """Put the rows of a span's files that are to be kept, sorted, in place of these files; those that do not lie in the
+    span in files of their own. Of `ends`, names of some files, it is known that no row is kept. Memory is that of
+    ROWS_AT_ONCE rows, however many there are. Raises lake.Conflict."""
+    left = [file for file in span.files if file.name not in ends]
+    parts = [is_kept] if span.is_within else [is_kept & span.is_here, is_kept & ~span.is_here]
+    runs = [run for part in parts for run in _runs(root, span.table, left, part)] if left else []
+    durably(root, span.table.name, lambda: exchange(root, span.table, span.files, runs))
 
 
-def _sorted(root: Path, table: Table, old: Sequence[File], is_kept: pl.Expr) -> Iterator[pa.RecordBatch]:
-    """Rows in the order of compacted files, a range of posts (or of time) at a time."""
-    if not old:
-        return
+def _runs(root: Path, table: Table, listed: Sequence[File], is_kept: pl.Expr) -> Iterator[Iterator[pa.RecordBatch]]:
+    """Rows in the order of compacted files, a run for each of these."""
     folder = Layout(root).table(table.name)
-    rows = pl.scan_parquet([folder / file.name for file in old], hive_partitioning=False).filter(is_kept)
+    rows = pl.scan_parquet([folder / file.name for file in listed], hive_partitioning=False).filter(is_kept)
+    ranges = _ranges(rows, order(table)[0], sum(file.rows for file in listed))
+    for at in range(0, len(ranges), FILE_RANGES):
+        yield _sorted(rows, table, ranges[at : at + FILE_RANGES])
+
+
+def _sorted(rows: pl.LazyFrame, table: Table, ranges: Sequence[_Range]) -> Iterator[pa.RecordBatch]:
     by = order(table)
-    leading = pl.col(by[0])
-    for low, high in _ranges(rows, by[0], sum(file.rows for file in old)):
-        part = rows if low is None else rows.filter(leading.is_between(low, high))
+    for low, high in ranges:
+        part = rows if low is None else rows.filter(pl.col(by[0]).is_between(pl.lit(low), pl.lit(high)))
         content = part.select(table.schema.names).collect().sort(by)
-        yield from content.to_arrow().cast(table.schema).to_batches()
+        if not content.is_empty():
+            yield from content.to_arrow().cast(table.schema).to_batches()
 
 
-def _ranges(rows: pl.LazyFrame, column: str, count: int) -> list[tuple[str | datetime | None, str | datetime | None]]:
+def _ranges(rows: pl.LazyFrame, column: str, count: int) -> list[_Range]:
     """Ranges [low, high] of a column's values that hold about ROWS_AT_ONCE rows each; (None, None): one for all."""
     if count <= ROWS_AT_ONCE:
         return [(None, None)]
@@ -132,7 +153,7 @@ def compact(root: Path, table: Table, now_us: int, spans_s: Spans | None = None)
     """Compact a table at a moment; the number of spans."""
     found = spans(files.listed(open_table(root, table.name), table), table, now_us, spans_s)
     for span in found:
-        rewrite(root, table, span.files, pl.lit(value=True))
+        rewrite(root, span)
     return len(found)
 
 

@@ -17,6 +17,7 @@ from contracts.times import US, from_us
 from pipelines import files, housekeeping, lake, pins, removed
 from pipelines.announcements import final_through
 from pipelines.files import File
+from pipelines.housekeeping import Span
 from pipelines.piece import Piece
 from pipelines.removed import Bounds
 
@@ -25,26 +26,20 @@ Days = Mapping[str, float | None]  # by rule of contracts.retention; None: for e
 
 
 @dataclass(frozen=True, kw_only=True)
-class Removal:
-    """Rows of some streams of a table, in event times [start_us, end_us), which `files` may hold."""
+class Removal(Span):
+    """Rows of some streams of a table that lie in a span, which `files` may hold."""
 
-    table: Table
     streams: tuple[str, ...]
-    start_us: int
-    end_us: int
-    files: tuple[File, ...] = ()
 
     def among(self, listed: Sequence[File]) -> "Removal":
         """The same, of the files that there are now."""
-        return replace(
-            self, files=tuple(one for one in listed if one.low_us < self.end_us and one.high_us >= self.start_us)
-        )
+        held = (one for one in listed if one.low_us < self.end_us and one.high_us >= self.start_us)
+        return replace(self, files=tuple(held))
 
     @property
-    def is_here(self) -> pl.Expr:
-        start, end = from_us(self.start_us), from_us(self.end_us)
-        is_then = pl.col(self.table.time).is_between(start, end, closed="left")
-        return is_then & removed.of_streams(self.table, self.streams)
+    def is_gone(self) -> pl.Expr:
+        """Whether a row is to go."""
+        return self.is_here & removed.of_streams(self.table, self.streams)
 
     @property
     def ends(self) -> list[str]:
@@ -54,9 +49,10 @@ class Removal:
         return [one.name for one in self.files if self.start_us <= one.low_us and one.high_us < self.end_us]
 
     def rows(self, root: Path) -> int:
+        """How many are to go."""
         folder = Layout(root).table(self.table.name)
         places = [folder / one.name for one in self.files]
-        found = pl.scan_parquet(places, hive_partitioning=False).filter(self.is_here).select(pl.len()).collect().item()
+        found = pl.scan_parquet(places, hive_partitioning=False).filter(self.is_gone).select(pl.len()).collect().item()
         return int(found)
 
 
@@ -100,7 +96,7 @@ def _removals(root: Path, table: Table, going: Mapping[str, int]) -> Iterator[Re
         if removed.told_by(table, streams)[0] is not None:
             streams = tuple(stream for stream in streams if done.get(stream, 0) < end_us)
         if streams:
-            found = Removal(table=table, streams=streams, start_us=start_us, end_us=end_us)
+            found = Removal(table=table, streams=streams, start_us=start_us, end_us=end_us, files=())
             yield found.among(listed)
 
 
@@ -126,5 +122,5 @@ def _remove(root: Path, one: Removal, going: Bounds) -> None:
     # a piece before may have put others in their place
     one = one.among(files.listed(lake.open_table(root, name), one.table))
     pins.drop(root, name, one.ends)
-    housekeeping.rewrite(root, one.table, one.files, ~one.is_here, one.ends)
+    housekeeping.rewrite(root, one, ~one.is_gone, one.ends)
     removed.did(root, {name: dict.fromkeys(one.streams, one.end_us)})

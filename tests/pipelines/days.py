@@ -8,10 +8,11 @@ from pathlib import Path
 
 import polars as pl
 
+from bench import pipeline
 from contracts.quantities import QUANTITIES
 from contracts.schemas import TABLES, Table
 from contracts.times import isoformat, to_us
-from pipelines import graph, lake, tidy
+from pipelines import lake, tidy
 from pipelines.kernels.decode import Tolerance
 from pipelines.stages import Setup
 from tests.pipelines.raw_log import START, Landed, land, make_root, messages
@@ -48,7 +49,8 @@ def setup_of(root: Path, is_sole_owner: bool = True) -> Setup:
 
 
 def take_up(setup: Setup, landed: list[Landed], first: int = 0) -> None:
-    graph.run(setup, [(land(setup.layout, landed, first=first),)])
+    """Bring messages into the tables, without Beam."""
+    pipeline.plain(setup, [land(setup.layout, landed, first=first)])
 
 
 def stream_of(table: Table, row: dict[str, object]) -> str:

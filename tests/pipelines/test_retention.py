@@ -10,6 +10,7 @@ import pytest
 from contracts.layout import Layout
 from contracts.retention import RULES, defaults, readings_days, rule, streams_of
 from contracts.schemas import TABLES
+from contracts.times import to_us
 from pipelines import lake, removed, retention, tidy
 from pipelines.pins import Keep
 from tests.pipelines import days
@@ -79,7 +80,7 @@ def test_what_stays_is_what_the_rules_say_and_a_dry_run_told_it(tmp_path: Path, 
     if is_compact:
         tidied(tmp_path, tidy.Rules(days=dict.fromkeys(SHORT), pins=Keep(0, 0)), NOW + timedelta(days=9))
     before = tables(tmp_path)
-    told = [piece for piece in tidy.plan(tmp_path, RULES_SHORT, days.to_us(NOW)) if piece.kind == "remove"]
+    told = [piece for piece in tidy.plan(tmp_path, RULES_SHORT, to_us(NOW)) if piece.kind == "remove"]
     assert_same(tables(tmp_path), before)
     assert not Layout(tmp_path).removed.exists()
     did = tidied(tmp_path, RULES_SHORT, NOW)
@@ -129,9 +130,9 @@ def test_a_crash_between_any_two_removals_heals(tmp_path: Path, survives: int) -
 
 def test_bounds_are_whole_days_and_never_go_back(tmp_path: Path) -> None:
     take_up(setup_of(tmp_path), days_of(1)[0])
-    bounds = retention.bounds(tmp_path, SHORT, days.to_us(NOW))
-    assert bounds["lane_flows"] == {"traffic": days.to_us(MIDNIGHT - timedelta(days=1))}
-    assert bounds["minutes"] == {"pedestrian": days.to_us(MIDNIGHT - timedelta(days=2))}
+    bounds = retention.bounds(tmp_path, SHORT, to_us(NOW))
+    assert bounds["lane_flows"] == {"traffic": to_us(MIDNIGHT - timedelta(days=1))}
+    assert bounds["minutes"] == {"pedestrian": to_us(MIDNIGHT - timedelta(days=2))}
     assert bounds.keys() >= {"announcements", "windows"}
     removed.note(tmp_path, {"lane_flows": {"traffic": 20}})
     removed.note(tmp_path, {"lane_flows": {"traffic": 10}, "footfall": {"pedestrian": 5}})

@@ -138,7 +138,9 @@ def test_a_commit_elsewhere_is_not_looked_at_again(tmp_path: Path, monkeypatch: 
     def another() -> None:
         work(setup_of(layout), [segments[1]])
         listed = files.listed(lake.open_table(tmp_path, "minutes"), schemas.MINUTES)
-        housekeeping.rewrite(tmp_path, schemas.MINUTES, listed, pl.lit(value=True))
+        housekeeping.rewrite(
+            tmp_path, housekeeping.Span(table=schemas.MINUTES, start_us=0, end_us=2**60, files=tuple(listed))
+        )
 
     lake.take_counts()
     worked_between(another, "minutes", monkeypatch)
