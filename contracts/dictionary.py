@@ -9,7 +9,7 @@ from typing import Any, Literal, Union, get_args, get_origin
 import msgspec
 import pyarrow as pa
 
-from contracts import aqhi, feeds, layout, payloads, receipts, topics
+from contracts import aqhi, feeds, layout, payloads, receipts, retention, topics
 from contracts.products import ATTRIBUTION, LICENCE, PRODUCTS
 from contracts.quantities import QUANTITIES, Aggregation, Flag
 from contracts.scales import SCALES
@@ -268,6 +268,21 @@ def _scales() -> list[str]:
     return [*lines, ""]
 
 
+def _retention() -> list[str]:
+    lines = ["## Retention", "", _paragraph(retention.__doc__), ""]
+    rows = (
+        [
+            f"`{rule.variable}`",
+            ", ".join(f"`{name}`" for name in rule.tables),
+            ", ".join(filter(None, rule.streams)) or "all",
+            retention.EVER if rule.days is None else _number(rule.days),
+            rule.reason,
+        ]
+        for rule in retention.RULES
+    )
+    return lines + _table(("variable", "tables", "streams", "days", "why"), rows)
+
+
 def _layout() -> list[str]:
     tree = inspect.cleandoc(layout.__doc__ or "").partition("\n\n")[2]
     open_tree = inspect.cleandoc(feeds.__doc__ or "").partition("\n\n")[2]
@@ -300,6 +315,7 @@ def markdown() -> str:
         *_tables(),
         *_products(),
         *_reasons(),
+        *_retention(),
         *_scales(),
         *_layout(),
     ]

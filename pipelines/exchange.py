@@ -40,8 +40,8 @@ def exchange(root: Path, table: Table, old: Sequence[File], runs: Iterable[Itera
     shutil.rmtree(aside, ignore_errors=True)
     make_folder(aside)
     try:
-        DeltaTable.create(str(aside), schema=table.schema, post_commithook_properties=HOOKS)
-        added = [action for number, rows in enumerate(runs, 1) for action in _write(aside, table, rows, number)]
+        made = DeltaTable.create(str(aside), schema=table.schema, post_commithook_properties=HOOKS)
+        added = [action for rows in runs for action in _write(made, aside / "_delta_log", table, rows)]
         for action in added:
             (aside / unquote(action["path"])).rename(folder / unquote(action["path"]))
         commit(folder / "_delta_log", version, {file.name: file.size for file in old}, added, aside / "entry")
@@ -49,21 +49,21 @@ def exchange(root: Path, table: Table, old: Sequence[File], runs: Iterable[Itera
         shutil.rmtree(aside, ignore_errors=True)
 
 
-def _write(aside: Path, table: Table, rows: Iterator[pa.RecordBatch], version: int) -> list[dict[str, Any]]:
-    """The files of rows, as a log entry adds them; they are those of a version of the table aside."""
+def _write(made: DeltaTable, log: Path, table: Table, rows: Iterator[pa.RecordBatch]) -> list[dict[str, Any]]:
+    """Append rows to the table aside; their file, as a log entry adds it."""
     first = next(rows, None)
     if first is None:
         return []
     stream = pa.RecordBatchReader.from_batches(table.schema, chain([first], rows))
     write_deltalake(
-        str(aside),
+        made,
         stream,
         mode="append",
         target_file_size=2**40,
         writer_properties=small(table),
         post_commithook_properties=HOOKS,
     )
-    lines = (aside / "_delta_log" / f"{version:020d}.json").read_bytes().splitlines()
+    lines = (log / f"{made.version():020d}.json").read_bytes().splitlines()
     found = [json.loads(line) for line in lines]
     return [action["add"] | {"dataChange": False} for action in found if "add" in action]
 

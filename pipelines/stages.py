@@ -315,7 +315,7 @@ def make_hours(setup: Setup, name: str, blocks: set[int]) -> set[int]:
     def recompute(_: pl.DataFrame) -> pl.DataFrame:
         return rollups.hours(_read(setup, TABLES[name], inside, rollups.MERGED))
 
-    _remake(setup.root, HOURS_OF[name], starts, recompute)
+    _remake(setup, HOURS_OF[name], starts, recompute)
     return starts
 
 
