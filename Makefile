@@ -5,7 +5,7 @@ SECONDS_ARG := $(if $(SECONDS),--seconds $(SECONDS),)
 
 .DEFAULT_GOAL := build
 
-.PHONY: help build demo test check format lock torture fuzz bench bench-ingest bench-pipeline bench-freshness bench-finality bench-quality bench-flink bench-stream flink-env flink-cluster docs prism clean
+.PHONY: help build demo test check format lock torture fuzz bench bench-ingest bench-pipeline bench-freshness bench-finality bench-quality bench-warehouse bench-flink bench-stream flink-env flink-cluster docs prism clean
 
 help: ## list what make can do
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
@@ -44,7 +44,7 @@ torture: build ## kill -9 of everything under load, and power cuts: nothing lost
 fuzz: build ## a million mutated messages: nothing crashes, nothing is unaccounted (MUTANTS=, SEED=)
 	@$(BIN)/python -m bench.fuzz $(if $(MUTANTS),--mutants $(MUTANTS),) $(if $(SEED),--seed $(SEED),)
 
-bench: bench-ingest bench-pipeline bench-freshness bench-quality ## every benchmark, one JSON line per figure
+bench: bench-ingest bench-pipeline bench-freshness bench-quality bench-warehouse ## every benchmark, one JSON line per figure
 
 bench-ingest: build ## durable ingest beside a subscriber that does nothing and Telegraf; receipts; memory (20 min)
 	@$(BIN)/python -m bench.ingest
@@ -57,6 +57,9 @@ bench-pipeline: build ## the Beam graph beside plain Polars and element-wise Bea
 
 bench-quality: build ## recall of injected faults and share of good values flagged (SEED=1001 RUNS=4 POSTS= HOURS=)
 	@$(BIN)/python -m bench.quality $(if $(SEED),--seed $(SEED),) $(if $(RUNS),--runs $(RUNS),) $(if $(POSTS),--posts $(POSTS),) $(if $(HOURS),--hours $(HOURS),)
+
+bench-warehouse: build ## a month of 400 posts: queries beside a glob, bytes a reading, publishing, 20 analysts (2 h; ROOT= keeps the lake, DAYS= POSTS=)
+	@$(BIN)/python -m bench.warehouse $(if $(ROOT),--root $(ROOT),) $(if $(DAYS),--days $(DAYS),) $(if $(POSTS),--posts $(POSTS),)
 
 bench-freshness: build ## publish to catalogue, window close to open feed
 	@$(BIN)/python -m bench.freshness

@@ -46,7 +46,7 @@ def _messages(posts: tuple[Lamppost, ...], minutes: int, random: Random) -> Iter
                 at = time + timedelta(seconds=30 * half)
                 seq = 2 * minute + half
                 if "traffic" in post.streams:
-                    yield _row(post, "traffic", payloads.Traffic(**_head(seq, at), lanes=_lanes(post, random)))
+                    yield _row(post, "traffic", payloads.Traffic(**_head(seq, at), lanes=lanes(post, random)))
                 if "pedestrian" in post.streams:
                     count = random.randrange(20)
                     walked = payloads.Pedestrian(
@@ -68,13 +68,14 @@ def _head(seq: int, time: datetime) -> dict[str, Any]:
     return {"schema_version": 1, "boot_id": BOOT, "seq": seq, "first_seq": seq, "time": time}
 
 
-def _lanes(post: Lamppost, random: Random) -> list[payloads.Lane]:
-    lanes = []
+def lanes(post: Lamppost, random: Random) -> list[payloads.Lane]:
+    """What a post's lanes say of a half-minute."""
+    said = []
     for direction in post.directions:
         for name in direction.lanes:
             count = random.randrange(12)
             speed = random.uniform(20, 60)
-            lanes.append(
+            said.append(
                 payloads.Lane(
                     lane=name,
                     direction=direction.direction_id,
@@ -86,7 +87,7 @@ def _lanes(post: Lamppost, random: Random) -> list[payloads.Lane]:
                     release_speed_sum=count,
                 )
             )
-    return lanes
+    return said
 
 
 def _row(post: Lamppost, stream: str, message: payloads.Message) -> Landed:
@@ -94,9 +95,9 @@ def _row(post: Lamppost, stream: str, message: payloads.Message) -> Landed:
     return device_topic(post.post_id, stream), payloads.encode(message), received  # type: ignore[arg-type]
 
 
-def land(layout: Layout, rows: list[Landed], first: int) -> Segment:
+def land(layout: Layout, rows: list[Landed], first: int, instance: str = "bench") -> Segment:
     """(topic, payload, received microseconds) as one sealed segment that starts at offset `first`."""
-    segment = Segment("bench", first, first + len(rows) - 1)
+    segment = Segment(instance, first, first + len(rows) - 1)
     path = segment.path(layout.raw)
     path.parent.mkdir(parents=True, exist_ok=True)
     batch = pa.record_batch(
