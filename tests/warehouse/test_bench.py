@@ -2,6 +2,7 @@
 
 import json
 from collections import Counter
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from contracts.times import MINUTE_US, to_us
 from tests.feed_samples import registry
 from tests.warehouse.lake_samples import config_of, fill_lake, store
 from warehouse.catalogue import publish
+from warehouse.query import open_catalogue
 
 FIGURES = {
     "storage.bytes_per_reading",
@@ -56,7 +58,7 @@ def test_every_figure_is_measured(
 
 def test_a_latest_value_that_is_not_the_readings_is_no_figure(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     publish(config_of(root))
-    with warehouse.open_catalogue(Layout(root).catalogue) as connection:
+    with open_catalogue(Layout(root).catalogue) as connection:
         warehouse._check(connection)
         monkeypatch.setattr(warehouse, "_USED", "flag IN (1, 2) AND NOT is_conflicting AND value < 20")
         with pytest.raises(LookupError, match="differ"):
@@ -73,7 +75,7 @@ def test_the_month_has_jitter_silent_posts_and_no_raw_log(root: Path) -> None:
     offsets = set()
     for topic, payload, received_us in rows:
         head = msgspec.json.decode(payload)
-        time_us = to_us(msgspec.convert(head["time"], type=month.datetime))
+        time_us = to_us(msgspec.convert(head["time"], type=datetime))
         assert received_us >= time_us
         last[topic.split("/")[-2]] = max(last[topic.split("/")[-2]], time_us)
         if topic.endswith("/weather"):
