@@ -28,6 +28,7 @@ from contracts.layout import Layout, Positions, sealed_segments
 from contracts.quality import LIMITS
 from contracts.quantities import QUANTITIES
 from contracts.registry import Lamppost, load_registry, save_registry
+from contracts.retention import EVER, RULES
 from contracts.schemas import TABLES
 from contracts.times import MINUTE_US, US, from_us, to_us
 from contracts.topics import device_topic
@@ -37,7 +38,7 @@ from sensors_sim.fleet import build
 DAY_MINUTES = 1440
 BOOT = "00000000000000c1"  # not the live feed's
 HALVES = ("one", "two")  # ingest instances, each with half of the posts
-ENVIRON = {"LAMPLIGHT_READINGS_RETENTION_DAYS": "400"}  # nothing of the month is to go while it is measured
+ENVIRON = {rule.variable: EVER for rule in RULES}  # nothing of the month is to go while it is measured
 
 
 def month(root: Path, days: float, posts: int, seed: int = 1) -> dict[str, int]:
