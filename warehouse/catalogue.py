@@ -24,6 +24,7 @@ from warehouse.boundaries import read_boundaries
 from warehouse.config import Config
 from warehouse.files import time_span
 from warehouse.latest import Latest
+from warehouse.published import archived_products
 from warehouse.reference import SNAPSHOT, ReferenceTable, full_name, ingest_events, registry_tables, state
 from warehouse.template import attached, describe, template
 from warehouse.views import View, raw_view
@@ -74,7 +75,8 @@ def publish(config: Config, files: FileLists | None = None) -> Published:
         positions = Positions.load(layout.positions)
         registry = load_registry(config.registry) if config.registry.exists() else None
         boundaries = read_boundaries(config.districts) if config.districts else ()
-        empty = template(datetime.now(HONG_KONG).year + 1, boundaries)
+        last_year, root = datetime.now(HONG_KONG).year + 1, str(layout.root.absolute())
+        empty = template(last_year, boundaries, root, archived_products(layout.open))
         lists = {
             name: files.of(layout, name, positions.versions[name]) if name in positions.versions else []
             for name in TABLES

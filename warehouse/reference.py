@@ -19,6 +19,7 @@ from contracts.streams import STREAMS
 from contracts.times import from_us
 from warehouse.boundaries import Boundary
 from warehouse.city import CITY, CITY_DESCRIPTIONS, calendar_rows, district_rows, registry_rows
+from warehouse.products import PRODUCT_ROWS, product_rows
 
 QUANTITY_ROWS = pa.schema(
     [
@@ -122,12 +123,18 @@ REFERENCE = {
     "tourist_places": TOURIST_PLACE_ROWS,
     "aqhi_coefficients": AQHI_COEFFICIENTS,
     "aqhi_bands": AQHI_BANDS,
+    "products": PRODUCT_ROWS,
     "snapshot": SNAPSHOT,
     "state": STATE,
     "ingest_events": INGEST_EVENTS,
     "latest": LATEST,
 }
-_SCHEMAS = {**dict.fromkeys((*CITY, "tourist_places"), "city"), "ingest_events": "quality", "latest": "readings"}
+_SCHEMAS = {
+    **dict.fromkeys((*CITY, "tourist_places"), "city"),
+    "ingest_events": "quality",
+    "latest": "readings",
+    "products": "open",
+}
 DESCRIPTIONS = {
     **CITY_DESCRIPTIONS,
     "quantities": "Every quantity that a lamppost measures. Grain: one quantity. Key: quantity.",
@@ -138,6 +145,7 @@ DESCRIPTIONS = {
     "Key: valid_from, quantity.",
     "aqhi_bands": "Bands of the Air Quality Health Index and since when. Grain: one band of an edition. "
     "Key: valid_from, aqhi.",
+    "products": "Open data products: what leaves the house. Grain: one product. Key: product.",
     "snapshot": "What this catalogue was built from. Grain: one table of the lake. Key: table_name.",
     "state": "How far this catalogue's lake has come. Grain: one row. Key: none.",
     "latest": "The latest value of every post and quantity of weather, air and pedestrians, however long ago it was "
@@ -174,6 +182,7 @@ def standing(last_year: int, boundaries: tuple[Boundary, ...] = ()) -> dict[str,
             ("tourist_places", [place._asdict() for place in TOURIST_PLACES]),
             ("aqhi_coefficients", _aqhi_coefficients()),
             ("aqhi_bands", _aqhi_bands()),
+            ("products", product_rows()),
         )
     }
 

@@ -11,6 +11,7 @@ import duckdb
 from contracts.schemas import TABLES
 from warehouse.boundaries import Boundary
 from warehouse.macros import sql_macros
+from warehouse.published import published_views
 from warehouse.reference import DESCRIPTIONS, REFERENCE, full_name, standing
 from warehouse.views import SCHEMAS, column_comments, quoted, raw_view, sql_views
 
@@ -34,15 +35,16 @@ def attached(path: Path) -> Iterator[duckdb.DuckDBPyConnection]:
 
 
 @lru_cache(maxsize=2)
-def template(last_year: int, boundaries: tuple[Boundary, ...]) -> bytes:
+def template(last_year: int, boundaries: tuple[Boundary, ...], root: str, archived: frozenset[str]) -> bytes:
     """A catalogue of an empty lake, with all that is the same in the next: a process makes it once (measured: 150
     ms for views and comments, which a copy then need not bind again), and again when what it holds has changed: the
-    calendar goes on to the end of `last_year`."""
+    calendar goes on to the end of `last_year`, and below `root` there is something of the products in `archived`."""
     with TemporaryDirectory(prefix="lamplight-") as folder:
         path = Path(folder) / "template.duckdb"
         with attached(path) as connection:
             for schema in ("lake", *SCHEMAS):
                 connection.execute(f"CREATE SCHEMA {schema}")
+            place(connection, root)
             known = standing(last_year, boundaries)
             for name, columns in REFERENCE.items():
                 connection.register("rows", known.get(name, columns.empty_table()))
@@ -51,7 +53,7 @@ def template(last_year: int, boundaries: tuple[Boundary, ...]) -> bytes:
                 describe(connection, full_name(name), "TABLE", DESCRIPTIONS[name], column_comments(columns))
             for table in TABLES.values():
                 connection.execute(f"CREATE VIEW lake.{table.name} AS {raw_view(table, []).text}")
-            for view in sql_views():
+            for view in (*sql_views(), *published_views(archived)):
                 connection.execute(f"CREATE VIEW {view.full_name} AS {view.text}")
                 describe(connection, view.full_name, "VIEW", view.comment, view.columns)
                 if view.macro:
@@ -63,6 +65,13 @@ def template(last_year: int, boundaries: tuple[Boundary, ...]) -> bytes:
                 kind = "MACRO TABLE" if macro.is_table else "MACRO"
                 connection.execute(f"COMMENT ON {kind} main.{macro.name} IS {quoted(macro.comment)}")
         return path.read_bytes()
+
+
+def place(connection: duckdb.DuckDBPyConnection, root: str) -> None:
+    """Say where the files of the views lie: below this folder. They are bound by it when they are asked."""
+    connection.execute(f"CREATE OR REPLACE MACRO lake.root() AS {quoted(root)}")
+    said = "Where the files of this catalogue begin: the data root, or what was given as publish --root."
+    connection.execute(f"COMMENT ON MACRO lake.root IS {quoted(said)}")
 
 
 def describe(

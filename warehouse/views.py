@@ -50,6 +50,7 @@ DUCKDB_TYPES = {
     pa.int64(): "BIGINT",
     pa.float64(): "DOUBLE",
     pa.string(): "VARCHAR",
+    pa.date32(): "DATE",
     pa.binary(): "BLOB",
     pa.timestamp("us", "UTC"): "TIMESTAMP WITH TIME ZONE",
 }
@@ -202,6 +203,12 @@ def quoted(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
 
 
+def no_rows(schema: pa.Schema) -> str:
+    """A query with these columns and no rows."""
+    nulls = ", ".join(f'NULL::{DUCKDB_TYPES[column.type]} AS "{column.name}"' for column in schema)
+    return f"SELECT {nulls} WHERE false"
+
+
 def raw_view(table: Table, files: list[str]) -> View:
     """A table of the lake over an exact list of Parquet files; without files: the right columns and no rows."""
     if files:
@@ -209,8 +216,7 @@ def raw_view(table: Table, files: list[str]) -> View:
         source = ", ".join(map(quoted, files))
         body = f"SELECT {columns} FROM read_parquet([{source}], hive_partitioning = false)"
     else:
-        nulls = ", ".join(f'NULL::{DUCKDB_TYPES[column.type]} AS "{column.name}"' for column in table.schema)
-        body = f"SELECT {nulls} WHERE false"
+        body = no_rows(table.schema)
     key = ", ".join(table.key) + (", digest" if table.is_reading else "")
     meaning = f"Raw table of the lake, conflicting copies included. {table.description}"
     return View(
