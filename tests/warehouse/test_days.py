@@ -12,7 +12,7 @@ from pipelines.kernels import rollups
 from pipelines.kernels.frames import conform
 from tests.warehouse import generated_day as day
 from tests.warehouse.lake_samples import ask
-from warehouse.views import View, sql_views
+from warehouse.views import sql_views
 
 DAY_S = 86_400
 OFFSETS = {"daily": timedelta(hours=8), "daily_utc": timedelta(0)}
@@ -110,15 +110,18 @@ def test_a_day_is_final_when_all_of_it_is_announced(tmp_path: Path) -> None:
     assert_equal(ask(tmp_path, f"SELECT * FROM {since}"), whole)
 
 
+TIMES = {view.full_name: "window_start" for view in sql_views() if view.schema in ("minutes", "windows")}
+TIMES |= dict.fromkeys(("observations", "lane_flows", "footfall"), "event_time")
+
+
 @pytest.mark.parametrize("zone", ["UTC", "America/New_York"])
-@pytest.mark.parametrize(
-    "view", [view for view in sql_views() if view.schema in ("minutes", "windows")], ids=lambda view: view.name
-)
-def test_every_window_is_told_in_hong_kongs_time(built: tuple[Path, pl.DataFrame], view: View, zone: str) -> None:
+@pytest.mark.parametrize("view", TIMES)
+def test_every_time_is_told_as_in_hong_kong(built: tuple[Path, pl.DataFrame], view: str, zone: str) -> None:
+    time = TIMES[view]
     found = ask(
         built[0],
-        "SELECT count(*) AS rows, count(*) FILTER (epoch_us(window_start) + 28800000000 = epoch_us(window_start_hk)) "
-        f"AS told, any_value(typeof(window_start_hk)) AS kind FROM {view.full_name}",
+        f"SELECT count(*) AS rows, count(*) FILTER (epoch_us({time}) + 28800000000 = epoch_us({time}_hk)) AS told, "
+        f"any_value(typeof({time}_hk)) AS kind FROM {view}",
         zone=zone,
     )
     rows, told, kind = found.row(0)

@@ -3,6 +3,7 @@
 -- Grain: one quantity of one message
 -- Key: stream, post_id, boot_id, seq, event_time, quantity
 -- Columns: observations
+-- Column event_time_hk [UTC+8]: The same moment as clocks in Hong Kong tell it.
 WITH limits AS (
     SELECT post_id, quantity, window_start,
         any_value(quantity IN (SELECT quantity FROM main.quantities WHERE aggregation = 'circular')) AS is_circular,
@@ -13,7 +14,8 @@ WITH limits AS (
     GROUP BY ALL
 )
 SELECT
-    post_id, stream, boot_id, seq, first_seq, event_time, quantity, value,
+    post_id, stream, boot_id, seq, first_seq, event_time, make_timestamp(epoch_us(event_time)) + INTERVAL 8 HOUR AS event_time_hk,
+    quantity, value,
     CASE
         WHEN flag NOT IN (1, 2) OR is_circular IS NULL THEN flag
         -- limits of directions are an arc: they may go below 0 and over 360
