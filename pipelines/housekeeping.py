@@ -144,7 +144,8 @@ def _ranges(rows: pl.LazyFrame, column: str, count: int) -> list[_Range]:
     if count <= ROWS_AT_ONCE:
         return [(None, None)]
     counted = rows.group_by(column).len().collect(engine="streaming").sort(column)
-    number = (pl.col("len").cum_sum() - 1) // ROWS_AT_ONCE
+    total = pl.col("len").sum()
+    number = (pl.col("len").cum_sum() - 1) * (total / ROWS_AT_ONCE).ceil() // total
     parts = counted.group_by(number.alias("number"), maintain_order=True)
     return list(parts.agg(low=pl.col(column).first(), high=pl.col(column).last()).select("low", "high").iter_rows())
 

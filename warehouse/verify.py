@@ -87,7 +87,8 @@ def print_verification(path: Path, sample: int, seed: int) -> int:
 
 
 def _draw(connection: duckdb.DuckDBPyConnection, sample: int, seed: int) -> list[datetime]:
-    """Draw post-hours into the temporary table `sampled`; the days that they lie in."""
+    """Draw post-hours into the temporary table `sampled`, none before any table's readings begin: retention may have
+    taken those of which its windows are made. The days that they lie in."""
     connection.execute(
         f"""
         CREATE TEMP TABLE sampled AS
@@ -100,6 +101,10 @@ def _draw(connection: duckdb.DuckDBPyConnection, sample: int, seed: int) -> list
             UNION SELECT time_bucket(INTERVAL 1 HOUR, window_start) FROM lake.flow_windows
         )
         SELECT post_id, hour FROM posts CROSS JOIN hours
+        WHERE hour >= ALL (
+            SELECT time_bucket(INTERVAL 1 HOUR, first_time) FROM main.snapshot
+            WHERE table_name IN ('observations', 'lane_flows', 'footfall') AND first_time IS NOT NULL
+        )
         ORDER BY md5(concat_ws(' ', post_id, epoch_us(hour), {seed})) LIMIT {sample}
         """
     )

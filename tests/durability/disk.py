@@ -168,7 +168,8 @@ class Disk:
             case Written():
                 self._write(event)
             case Sought():
-                self._at[event.descriptor, self._file(event.path)] = event.at
+                if isinstance(node := self._node(event.path), File):  # a folder is listed from its beginning
+                    self._at[event.descriptor, node] = event.at
             case Truncated():
                 self._file(event.path).change(event.size)
             case Made():
