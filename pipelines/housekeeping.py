@@ -10,8 +10,9 @@ from pathlib import Path
 
 import polars as pl
 import pyarrow as pa
+from deltalake import DeltaTable
 
-from contracts.layout import Layout
+from contracts.layout import Layout, Positions
 from contracts.schemas import ANNOUNCEMENTS, TABLES, Table
 from contracts.times import US, from_us, isoformat
 from pipelines import files, lake
@@ -165,14 +166,10 @@ def compact_all(root: Path, now_us: int, spans_s: Spans | None = None) -> None:
 
 
 def vacuum_plan(root: Path, grace_s: int) -> Iterator[Piece]:
-    """Replaced files, and log entries, whose time has passed.
-
-    The versions that replaced them must be durable: a power cut that undid one would need its files again.
-    """
+    """Replaced files, and log entries, whose time has passed."""
     for name in TABLES:
         if lake.exists(root, name):
-            gone = open_table(root, name).vacuum(dry_run=True) if _is_set(root, name, grace_s) else []
-            sizes = [path.stat().st_size for one in gone if (path := Layout(root).table(name) / one).exists()]
+            sizes = [path.stat().st_size for path in _replaced(root, name, grace_s) if path.exists()]
             yield Piece(
                 kind="vacuum",
                 table=name,
@@ -184,16 +181,31 @@ def vacuum_plan(root: Path, grace_s: int) -> Iterator[Piece]:
             )
 
 
-def _is_set(root: Path, name: str, grace_s: int) -> bool:
-    return lake.grace(grace_s).items() <= open_table(root, name).metadata().configuration.items()
+def _claimed(root: Path, name: str) -> DeltaTable | None:
+    """A table as the stored positions claim it: what was replaced since may come back in a power cut, and a checkpoint
+    since may not be whole."""
+    version = Positions.load(Layout(root).positions).versions.get(name)
+    return None if version is None else DeltaTable(str(Layout(root).table(name)), version=version)
+
+
+def _has_grace(handle: DeltaTable, grace_s: int) -> bool:
+    return lake.grace(grace_s).items() <= handle.metadata().configuration.items()
+
+
+def _replaced(root: Path, name: str, grace_s: int) -> list[Path]:
+    handle = _claimed(root, name)
+    if handle is None or not _has_grace(handle, grace_s):
+        return []
+    return [Layout(root).table(name) / one for one in handle.vacuum(dry_run=True)]
 
 
 def _vacuum(root: Path, name: str, grace_s: int) -> None:
-    handle = open_table(root, name)
-    if not _is_set(root, name, grace_s):
+    if not _has_grace(handle := open_table(root, name), grace_s):
         handle.alter.set_table_properties(lake.grace(grace_s), post_commithook_properties=HOOKS)
-    handle.vacuum(dry_run=False, post_commithook_properties=HOOKS)
-    handle.cleanup_metadata()
+    for path in _replaced(root, name, grace_s):
+        path.unlink(missing_ok=True)
+    if claimed := _claimed(root, name):
+        claimed.cleanup_metadata()
 
 
 def vacuum(root: Path, grace_s: int = lake.QUERY_GRACE_S) -> None:

@@ -33,7 +33,7 @@ def plan(root: Path, rules: Rules, now_us: int) -> list[Piece]:
         for piece in housekeeping.plan(root, now_us)
         if touched.isdisjoint((piece.table, name) for name in piece.names)
     ]
-    vacuums = [piece for piece in housekeeping.vacuum_plan(root, rules.grace_s) if piece.files]
+    vacuums = list(housekeeping.vacuum_plan(root, rules.grace_s))
     return [*vacuums, *pins.plan(root, rules.pins, now_us), *removals, *joins]
 
 
@@ -62,7 +62,7 @@ def run(root: Path, rules: Rules, is_dry: bool) -> int:
         raise SettingError(f"there is no lake in {layout.lake}: change LAMPLIGHT_DATA")
     now_us = time.time_ns() // 1000
     if is_dry:
-        pieces = plan(root, rules, now_us)
+        pieces = [piece for piece in plan(root, rules, now_us) if piece.files]
         for piece in pieces:
             print(f"would {piece.line}")
         say("pipelines", f"tidy: {len(pieces)} pieces of work; nothing was changed")
@@ -76,7 +76,7 @@ def run(root: Path, rules: Rules, is_dry: bool) -> int:
         _claim(root)
         done = 0
         try:
-            for piece in carry_out(root, plan(root, rules, now_us)):
+            for piece in filter(lambda one: one.files, carry_out(root, plan(root, rules, now_us))):
                 done += 1
                 print(f"did {piece.line}", flush=True)
         except pins.LinkError as error:

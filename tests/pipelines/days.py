@@ -67,4 +67,4 @@ def streams(name: str, frame: pl.DataFrame) -> pl.Series:
 
 def tidied(root: Path, rules: tidy.Rules, now: datetime) -> list[str]:
     """What a round of housekeeping did, in lines."""
-    return [piece.line for piece in tidy.carry_out(root, tidy.plan(root, rules, to_us(now)))]
+    return [piece.line for piece in tidy.carry_out(root, tidy.plan(root, rules, to_us(now))) if piece.files]
