@@ -5,10 +5,10 @@ SECONDS_ARG := $(if $(SECONDS),--seconds $(SECONDS),)
 
 .DEFAULT_GOAL := build
 
-.PHONY: help build demo test check format lock torture fuzz bench bench-ingest bench-pipeline bench-freshness bench-finality bench-quality bench-warehouse bench-flink bench-stream flink-env flink-cluster docs prism clean
+.PHONY: help build demo test check format lock torture fuzz bench bench-ingest bench-pipeline bench-freshness bench-finality bench-quality bench-warehouse bench-flink bench-stream duckdb15-env flink-env flink-cluster docs prism clean
 
 help: ## list what make can do
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
+	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
 
 build: .venv/.built ## the environment, from the lock file with hashes
 
@@ -33,8 +33,8 @@ format: build ## rewrite the code in the house style
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-lock: build ## make requirements.lock and requirements-flink.lock anew from their .in files
-	for name in requirements requirements-flink; do \
+lock: build ## make the lock files anew from their .in files
+	for name in requirements requirements-flink requirements-duckdb15; do \
 		$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --upgrade -q $$name.in -o $$name.lock || exit; \
 	done
 
@@ -81,6 +81,13 @@ flink-env: .venv-flink/.built ## PyFlink and the core in an environment of their
 	.venv-flink/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-flink.lock
 	touch $@
 
+duckdb15-env: .venv-duckdb15/.built ## the DuckDB before ours, to read our catalogue in a test (60 MB)
+
+.venv-duckdb15/.built: requirements-duckdb15.lock
+	$(PYTHON) -m venv .venv-duckdb15
+	.venv-duckdb15/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-duckdb15.lock
+	touch $@
+
 flink-cluster: flink-env ## a Flink cluster on this machine: JobManager and two TaskManagers, until Ctrl-C
 	@.venv-flink/bin/python -m pipelines.cluster start
 
@@ -93,4 +100,4 @@ prism: ## Beam's local portable runner for `pipelines stream`, built with Go whe
 	@gobin=$$(go env GOBIN) && [ -x "$${gobin:-$$(go env GOPATH)/bin}/prism" ] || go install github.com/apache/beam/sdks/v2/go/cmd/prism@v$(BEAM)
 
 clean: ## remove the environment and the data
-	rm -rf .venv .venv-flink var .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-flink .venv-duckdb15 var .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -131,6 +131,15 @@ def make_folder(folder: Path) -> None:
         _DURABLE.add(path)
 
 
+def stamp(path: Path) -> tuple[int, int, int] | None:
+    """Tells one content of a name from the next: changes when the file is replaced or written; None: there is none."""
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        return None
+    return status.st_ino, status.st_mtime_ns, status.st_size
+
+
 def write_durably(path: Path, content: bytes, mode: int = 0o666, owner: tuple[int, int] | None = None) -> None:
     """Replace a file as a whole: written aside, fsynced, renamed, the folder fsynced.
 

@@ -1,7 +1,8 @@
 """catalog.duckdb: views over exact file lists of one vector of Delta versions, built aside and swapped as a whole.
 
-The vector is that of lake/positions.json, which the pipeline stores after the tables, so a catalogue never mixes
-states. The lake's vacuum keeps replaced files for minutes: a catalogue is valid for that long after the next one.
+The vector is that of lake/positions.json, which the pipeline stores after the tables, or of a pin, so a catalogue never
+mixes states. The lake's vacuum keeps replaced files for minutes: a catalogue is valid for that long after the next one,
+that of a pin as long as the pin.
 """
 
 import time
@@ -12,11 +13,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import pyarrow as pa
 from deltalake import DeltaTable
+from deltalake.exceptions import DeltaError
 
 from contracts.layout import Layout, Positions, fsync_folder, try_lock
-from contracts.registry import Registry, load_registry
+from contracts.registry import load_registry
 from contracts.schemas import HOURS, TABLES
 from contracts.settings import SettingError
 from contracts.times import HONG_KONG, from_us
@@ -26,10 +29,24 @@ from warehouse.files import time_span
 from warehouse.latest import Latest
 from warehouse.published import archived_products
 from warehouse.reference import SNAPSHOT, ReferenceTable, full_name, ingest_events, registry_tables, state
-from warehouse.template import attached, describe, template
+from warehouse.template import attached, describe, place, template
 from warehouse.views import View, raw_view
 
 LOCK_WAIT_S = 30.0
+
+
+class NotPublished(SettingError):
+    """The catalogue could not be built now: the disk is full, files of the lake are gone. The last one stays."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """A state of the lake: its positions, and the Parquet files of each table as paths below the data root, sorted.
+    `is_past`: what befell ingest afterwards is left out."""
+
+    positions: Positions
+    files: dict[str, list[str]]
+    is_past: bool = False
 
 
 @dataclass
@@ -41,61 +58,89 @@ class FileLists:
     latest: Latest = field(default_factory=Latest)
 
     def of(self, layout: Layout, table: str, version: int) -> list[str]:
-        """Absolute paths of a table version's Parquet files, sorted."""
+        """Paths of a table version's Parquet files below the data root, sorted. Raises SettingError when there is no
+        such version."""
         kept = self.known.get(table)
         if kept and kept[0].version() == version:
             return kept[1]
-        if kept:
-            handle = kept[0]
-            handle.load_as_version(version)
-        else:
-            handle = DeltaTable(str(layout.table(table).absolute()), version=version)
-        self.known[table] = (handle, sorted(handle.file_uris()))
+        try:
+            if kept:
+                handle = kept[0]
+                handle.load_as_version(version)
+            else:
+                handle = DeltaTable(str(layout.table(table).absolute()), version=version)
+        except DeltaError as error:
+            raise SettingError(
+                f"version {version} of {layout.table(table)}, which {layout.positions} names, cannot be read: {error}"
+            ) from error
+        root = str(layout.root.absolute())
+        self.known[table] = (handle, sorted(path.removeprefix(root) for path in handle.file_uris()))
         return self.known[table][1]
+
+    def current(self, layout: Layout) -> Source:
+        """The lake as its stored positions say."""
+        positions = Positions.load(layout.positions)
+        known = positions.versions
+        return Source(
+            positions=positions,
+            files={name: self.of(layout, name, known[name]) if name in known else [] for name in TABLES},
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
 class Published:
-    """What a catalogue was built from."""
+    """A catalogue's file and what it was built from."""
 
+    path: Path
     positions: Positions
     file_count: int
-    registry_version: int | None
 
 
-def publish(config: Config, files: FileLists | None = None) -> Published:
-    """Build the catalogue from the lake's stored positions and swap it in; readers keep the one that they opened.
+def publish(
+    config: Config,
+    files: FileLists | None = None,
+    *,
+    source: Source | None = None,
+    out: Path | None = None,
+    prefix: str | None = None,
+) -> Published:
+    """Build a catalogue and swap it in; readers keep the one that they opened.
 
-    Raises SettingError when another publisher holds the lock for half a minute, or the registry or the file of the
-    districts is broken.
+    Of `source` (the lake's stored positions), as `out` (catalog.duckdb), for files whose paths begin with `prefix` (the
+    data root). Raises SettingError when another publisher holds the lock for half a minute, or the registry or the file
+    of the districts is broken, and NotPublished.
     """
-    layout, files = config.layout, files or FileLists()
-    aside = layout.catalogue.with_name(".catalog.aside.duckdb")
+    layout = config.layout
+    target = out or layout.catalogue
+    aside = target.with_name(f".{target.stem}.aside.duckdb")
     with _only_publisher(layout.catalogue.with_name(".catalog.lock")):
-        positions = Positions.load(layout.positions)
+        files = files or FileLists()
+        source = source or files.current(layout)
         registry = load_registry(config.registry) if config.registry.exists() else None
         boundaries = read_boundaries(config.districts) if config.districts else ()
+        covered_us = source.positions.covered_us
+        tables = [*registry_tables(registry), ingest_events(layout.raw, covered_us if source.is_past else None)]
+        raw = [raw_view(table, source.files[name]) for name, table in TABLES.items()]
         last_year, root = datetime.now(HONG_KONG).year + 1, str(layout.root.absolute())
-        empty = template(last_year, boundaries, root, archived_products(layout.open))
-        lists = {
-            name: files.of(layout, name, positions.versions[name]) if name in positions.versions else []
-            for name in TABLES
-        }
+        archived = archived_products(layout.open)
         _forget(aside)
-        tables = [*registry_tables(registry), ingest_events(layout.raw)]
-        tables += [_snapshot(positions, lists), state(positions.covered_us), files.latest.of(lists[HOURS.name])]
-        _build(aside, empty, [raw_view(table, lists[name]) for name, table in TABLES.items()], tables)
-        aside.replace(layout.catalogue)
-        fsync_folder(layout.catalogue.parent)
+        try:
+            empty = template(last_year, boundaries, root, archived)
+            hours = [root + path for path in source.files[HOURS.name]]
+            tables += [_snapshot(source, root), state(covered_us), files.latest.of(hours)]
+            _build(aside, empty, raw, tables, root, root if prefix is None else prefix)
+            aside.replace(target)
+            fsync_folder(target.parent)
+        except (OSError, duckdb.IOException, duckdb.FatalException, duckdb.TransactionException) as error:
+            said = " ".join(str(error).split())
+            raise NotPublished(f"{target} is not published anew, the last one stays: {said}") from error
+        finally:
+            _forget(aside)
     return Published(
-        positions=positions,
-        file_count=sum(map(len, lists.values())),
-        registry_version=_version(registry),
+        path=target,
+        positions=source.positions,
+        file_count=sum(map(len, source.files.values())),
     )
-
-
-def _version(registry: Registry | None) -> int | None:
-    return registry.version if registry else None
 
 
 @contextmanager
@@ -116,25 +161,25 @@ def _forget(aside: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def _snapshot(positions: Positions, lists: dict[str, list[str]]) -> ReferenceTable:
+def _snapshot(source: Source, root: str) -> ReferenceTable:
     now = datetime.now(UTC)
-    spans = {name: time_span(TABLES[name], files) for name, files in lists.items()}
+    spans = {name: time_span(TABLES[name], [root + path for path in files]) for name, files in source.files.items()}
     rows: list[dict[str, Any]] = [
         {
             "table_name": name,
-            "version": positions.versions.get(name),
+            "version": source.positions.versions.get(name),
             "file_count": len(files),
             "first_time": spans[name][0],
             "last_time": spans[name][1],
-            "covered_time": from_us(positions.covered_us),
+            "covered_time": from_us(source.positions.covered_us),
             "published_time": now,
         }
-        for name, files in lists.items()
+        for name, files in source.files.items()
     ]
     return ReferenceTable(name="snapshot", rows=pa.Table.from_pylist(rows, SNAPSHOT))
 
 
-def _build(path: Path, empty: bytes, raw: list[View], tables: list[ReferenceTable]) -> None:
+def _build(path: Path, empty: bytes, raw: list[View], tables: list[ReferenceTable], root: str, prefix: str) -> None:
     path.write_bytes(empty)
     with attached(path) as connection:
         for table in tables:
@@ -144,3 +189,6 @@ def _build(path: Path, empty: bytes, raw: list[View], tables: list[ReferenceTabl
         for view in raw:
             connection.execute(f"CREATE OR REPLACE VIEW {view.full_name} AS {view.text}")
             describe(connection, view.full_name, "VIEW", view.comment, view.columns)
+        # views are bound where the files are; where they will be read, there may be none yet
+        if prefix != root:
+            place(connection, prefix)

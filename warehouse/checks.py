@@ -4,6 +4,7 @@ A text with `$table` is asked of every table of the lake, one with `$reading` of
 `$message` and `$time` are then the columns that the contract names. Nothing before `$since` is read.
 """
 
+import argparse
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -17,6 +18,8 @@ import duckdb
 from contracts.schemas import MESSAGE_KEY, READING_TABLES, TABLES, Table
 from contracts.settings import SettingError, positive
 from contracts.times import isoformat
+from warehouse.config import Config, Verbs
+from warehouse.ledger import parse_since
 from warehouse.query import one_line, open_catalogue
 from warehouse.views import View, questions
 
@@ -51,6 +54,22 @@ class Finding:
     check: View
     wrong_count: int
     rows: list[dict[str, Any]]
+
+
+def add_parser(verbs: Verbs) -> None:
+    """The verb's command line."""
+    parser = verbs.add_parser("check", help="what holds in every lake: say which rows break it")
+    parser.add_argument("names", nargs="*", metavar="CHECK", help=f"these only: {', '.join(checks())}")
+    parser.add_argument("--since", type=parse_since, metavar="TIME", help="30m, 2d or a time; default: the last day")
+    parser.add_argument("--fresh", type=parse_seconds, metavar="S", help="and the newest data is at most S seconds old")
+    parser.add_argument("--format", choices=FORMATS, default="text")
+    parser.set_defaults(run=run)
+
+
+def run(config: Config, options: argparse.Namespace) -> int:
+    """Check as the options say; 1 when rows break a check. Raises SettingError."""
+    asked = Asked(names=tuple(options.names), since=options.since, fresh_s=options.fresh)
+    return print_checks(config.catalogue, asked, options.format)
 
 
 @cache

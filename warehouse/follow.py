@@ -1,49 +1,53 @@
 """Publish again whenever the lake's positions, the registry or the file of the districts change."""
 
+import contextlib
 import os
 import signal
 import time
-from pathlib import Path
 from threading import Event
 
-from contracts.layout import write_progress
-from warehouse.catalogue import FileLists, publish
+from contracts.layout import stamp, write_progress
+from contracts.logs import say
+from warehouse.catalogue import FileLists, NotPublished, publish
 from warehouse.config import Config
 
 NICENESS = 10  # the pipeline comes first
-
-
-def _stamp(path: Path | None) -> tuple[int, int, int] | None:
-    if path is None:
-        return None
-    try:
-        status = path.stat()
-    except FileNotFoundError:
-        return None
-    return status.st_ino, status.st_mtime_ns, status.st_size
+RETRY_S = 1.0  # after a disk that refused
 
 
 def follow(config: Config, stop: Event) -> None:
-    """Publish now and after every change, until `stop` is set; says once a second how far the catalogue is."""
+    """Publish now and after every change, until `stop` is set; says once a second how far the catalogue is.
+
+    What refuses for now (a full disk) is said once, and tried again.
+    """
     files = FileLists()
     progress = config.layout.progress("warehouse")
     seen: object = None
+    refusal = ""
     reported = float("-inf")
     published, seconds, covered_us = 0, 0.0, 0
     while not stop.is_set():
         # looked at before the files are read: a change in between is published by the next round
         inputs = (config.layout.positions, config.registry, config.districts)
-        stamps = (*map(_stamp, inputs), config.layout.catalogue.exists())
+        stamps = (*(stamp(path) if path else None for path in inputs), config.layout.catalogue.exists())
         if stamps != seen:
             start = time.monotonic()
-            covered_us = publish(config, files).positions.covered_us
+            try:
+                covered_us = publish(config, files).positions.covered_us
+            except NotPublished as error:
+                if str(error) != refusal:
+                    refusal = str(error)
+                    say("warehouse", refusal, "error")
+                stop.wait(RETRY_S)
+                continue
             seconds = time.monotonic() - start
             published += 1
-            seen = (*stamps[:-1], True)
+            seen, refusal = (*stamps[:-1], True), ""
         if time.monotonic() - reported >= 1:
             reported = time.monotonic()
             figures = {"published": published, "publish_s": round(seconds, 4), "covered_us": covered_us}
-            write_progress(progress, {**figures, "time_us": time.time_ns() // 1000})
+            with contextlib.suppress(OSError):  # it waits for room like the catalogue
+                write_progress(progress, {**figures, "time_us": time.time_ns() // 1000})
         stop.wait(config.poll_s)
 
 

@@ -1,5 +1,6 @@
 """The loss ledger for people: what was expected, what became of it, and whether it adds up."""
 
+import argparse
 import csv
 import json
 import re
@@ -14,6 +15,7 @@ import duckdb
 
 from contracts.settings import SettingError
 from contracts.times import isoformat
+from warehouse.config import Config, Verbs
 from warehouse.query import one_line, open_catalogue
 
 FORMATS = ("table", "csv", "json")
@@ -36,15 +38,33 @@ class Question:
     by: tuple[str, ...]
 
 
-def parse_since(text: str) -> datetime:
+def parse_since(text: str, option: str = "--since") -> datetime:
     """A moment (ISO 8601, UTC unless it says otherwise), or how long ago: 30m, 1h, 2d. Raises SettingError."""
     if ago := _AGO.fullmatch(text):
         return datetime.now(UTC) - timedelta(**{_UNITS[ago[2]]: int(ago[1])})
     try:
         moment = datetime.fromisoformat(text)
     except ValueError as error:
-        raise SettingError(f"--since {text!r} is no time: give 1h, 2d or 2026-11-21T08:00Z") from error
+        raise SettingError(f"{option} {text!r} is no time: give 1h, 2d or 2026-11-21T08:00Z") from error
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+def add_parser(verbs: Verbs) -> None:
+    """The verb's command line."""
+    parser = verbs.add_parser("ledger", help="was anything lost: expected = accepted + quarantined + dropped + missing")
+    parser.add_argument("--since", type=parse_since, metavar="TIME", help="30m, 1h, 2d or a time; default: everything")
+    parser.add_argument("--post", nargs="+", default=[], metavar="POST", help="these posts only")
+    parser.add_argument("--by", nargs="+", choices=(*KEYS, "total"), default=["post", "stream"], help="what a row is")
+    parser.add_argument("--format", choices=FORMATS, default="table", help="csv, json: every row, clean or not")
+    parser.set_defaults(run=run)
+
+
+def run(config: Config, options: argparse.Namespace) -> int:
+    """Print the account; 1 when it does not add up. Raises SettingError."""
+    by = tuple(name for name in KEYS if name in options.by)
+    return print_ledger(
+        config.catalogue, Question(since=options.since, posts=tuple(options.post), by=by), options.format
+    )
 
 
 def print_ledger(path: Path, question: Question, form: str) -> int:

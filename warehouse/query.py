@@ -1,40 +1,73 @@
-"""Read-only questions to the catalogue, from the command line."""
+"""Read-only connections to a catalogue, and what one query may take."""
 
-import shutil
-import sys
+import os
+import re
 import tempfile
-from contextlib import redirect_stdout
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from uuid import uuid4
 
 import duckdb
 
+from contracts.layout import stamp
 from contracts.settings import SettingError
+from warehouse.config import Config, Limits
+from warehouse.interruption import Watched
 from warehouse.views import SCHEMAS, quoted
 
-FORMATS = ("table", "csv", "json", "parquet")
-MAX_TABLE_ROWS = 200
-_TIMES = "TIMESTAMPFORMAT '%Y-%m-%dT%H:%M:%S.%fZ'"
-_COPY_OPTIONS = {
-    "csv": f"FORMAT csv, HEADER, {_TIMES}",
-    "json": f"FORMAT json, ARRAY, {_TIMES}",
-    "parquet": "FORMAT parquet",
-}
-_READING = {duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN}
+READ_BELOW = ("lake", "open")  # folders of the data root that a confined query reads
+_EXPLAIN = re.compile(r"EXPLAIN\s+(ANALYZE\s+)?(\([^)]*\)\s*)?", re.IGNORECASE)
 
 
-def open_catalogue(path: Path) -> duckdb.DuckDBPyConnection:
+def open_catalogue(path: Path, limits: Limits | None = None) -> duckdb.DuckDBPyConnection:
     """A read-only connection with times in UTC; views need no schema before their name. Raises SettingError when there
-    is no catalogue to open."""
+    is no catalogue to open.
+
+    It keeps the catalogue that it opened. The file is attached to a database in memory: DuckDB hands a process that
+    opens a path twice the same database, which would be the old catalogue after a newer one was published.
+    """
     if not path.exists():
         raise SettingError(f"no catalogue at {path}: run `python -m warehouse publish`, or change LAMPLIGHT_DATA")
+    # DuckDB makes this folder when a query does not fit into memory, and removes it
+    config: dict[str, str | bool | int | float | list[str]] = {
+        "temp_directory": str(Path(tempfile.gettempdir()) / f"lamplight-{uuid4().hex}")
+    }
+    if limits:
+        config["memory_limit"] = limits.memory
+        if limits.threads:
+            config["threads"] = limits.threads
+    connection = duckdb.connect(":memory:", config=config)
     try:
-        connection = duckdb.connect(str(path), read_only=True)
+        connection.execute(f"ATTACH {quoted(str(path))} AS catalog (READ_ONLY)")
     except duckdb.Error as error:
+        connection.close()
         raise SettingError(f"catalogue {path} cannot be opened: {one_line(error)}") from error
     # nothing is fetched from anywhere at run time: a question about a URL fails at once and says why
     connection.execute("SET TimeZone = 'UTC'; SET autoinstall_known_extensions = false")
-    connection.execute(f"SET search_path = {quoted(','.join(('main', *SCHEMAS)))}")
+    names = ",".join(f"catalog.{schema}" for schema in ("main", *SCHEMAS))
+    connection.execute(f"USE catalog; SET search_path = {quoted(names)}")
     return connection
+
+
+def connect(
+    root: str | Path | None = None,
+    *,
+    catalogue: str | Path | None = None,
+    memory: str | None = None,
+    threads: int | None = None,
+) -> duckdb.DuckDBPyConnection:
+    """The city in a notebook: `warehouse.connect().sql("FROM wind").pl()`.
+
+    `root` is the data root (LAMPLIGHT_DATA), `catalogue` a catalogue file elsewhere; `memory` ("4GB") and `threads`
+    are limits (LAMPLIGHT_QUERY_MEMORY, LAMPLIGHT_QUERY_THREADS). The connection keeps the state of the lake that it
+    opened, for as long as the lake keeps those files: connect again for the newest. Your own files and frames can be
+    joined; the catalogue cannot be written. Raises SettingError when there is no catalogue or a limit is wrong.
+    """
+    given = {"LAMPLIGHT_QUERY_MEMORY": memory, "LAMPLIGHT_QUERY_THREADS": str(threads) if threads else None}
+    environ = {**os.environ, **{name: value for name, value in given.items() if value}}
+    config = Config.build(environ, Path(root) if root else None, Path(catalogue) if catalogue else None)
+    return open_catalogue(config.catalogue, config.limits)
 
 
 def one_line(error: duckdb.Error) -> str:
@@ -43,79 +76,86 @@ def one_line(error: duckdb.Error) -> str:
     return " ".join(line for line in lines if line)
 
 
-def answer(path: Path, text: str, form: str, out: Path | None) -> None:
-    """Answer one SELECT (or EXPLAIN) from the catalogue, to standard output or to a file that is replaced as a whole.
+class Reader:
+    """A catalogue opened for questions that others wrote: confined to the lake's files, and with limits.
 
-    CSV and JSON have times in ISO 8601 with a Z. Raises SettingError with one line for a query that is wrong, more
-    than one statement, or one that would write.
+    `writes` is a file that an answer may be copied to.
     """
-    if form == "parquet" and out is None and sys.stdout.isatty():
-        raise SettingError("Parquet is not for a terminal: give --out FILE")
-    with open_catalogue(path) as connection:
+
+    def __init__(self, path: Path, limits: Limits, writes: Path | None = None):
+        self.path, self.limits = path, limits
+        self._stamp = stamp(path)
+        self.connection = open_catalogue(path, limits)
         try:
-            statements = connection.extract_statements(text)
-            if not statements:
-                raise SettingError("the query is empty: give one SELECT")
-            if len(statements) != 1 or statements[0].type not in _READING:
-                raise SettingError("the catalogue is read-only: give exactly one SELECT")
-            query = statements[0].query.strip().rstrip(";")
-            if out is None:
-                with tempfile.TemporaryDirectory(prefix="lamplight-") as folder:
-                    _write(connection, query, form, Path(folder) / "answer")
-                    _copy_out(Path(folder) / "answer")
-                return
-            aside = out.with_name(f".{out.name}.aside")
-            try:
-                _write(connection, query, form, aside)
-                aside.replace(out)
-            except OSError as error:
-                raise SettingError(f"{out} cannot be written ({error.strerror}): change --out") from error
-            finally:
-                aside.unlink(missing_ok=True)
+            self._confine(writes)
         except duckdb.Error as error:
-            raise SettingError(f"query failed: {one_line(error)}") from error
+            self.connection.close()
+            raise SettingError(
+                f"{path} is no catalogue of this version: publish it again ({one_line(error)})"
+            ) from error
 
+    def __enter__(self) -> "Reader":
+        return self
 
-def _write(connection: duckdb.DuckDBPyConnection, query: str, form: str, path: Path) -> None:
-    if form == "table":
-        width = shutil.get_terminal_size().columns if sys.stdout.isatty() else 10_000
-        relation = connection.sql(query)
-        with path.open("w", encoding="utf-8") as handle, redirect_stdout(handle):
-            relation.show(max_rows=MAX_TABLE_ROWS, max_width=width)
-        return
-    target = str(path).replace("'", "''")
-    # the line break keeps a comment at the query's end from swallowing the bracket
-    connection.execute(f"COPY (FROM ({query}\n)) TO '{target}' ({_COPY_OPTIONS[form]})")
+    def __exit__(self, *_: object) -> None:
+        self.connection.close()
 
+    def _confine(self, writes: Path | None) -> None:
+        root = self.connection.execute("SELECT lake.root()").fetchall()[0][0]
+        folders = ", ".join(quoted(f"{root}/{name}/") for name in READ_BELOW)
+        files = quoted(str(writes)) if writes else ""
+        self.connection.execute(
+            f"SET allowed_directories = [{folders}]; SET allowed_paths = [{files}]; "
+            "SET python_enable_replacements = false; SET enable_external_access = false; SET lock_configuration = true"
+        )
 
-def _copy_out(path: Path) -> None:
-    with path.open("rb") as handle:
-        shutil.copyfileobj(handle, sys.stdout.buffer)
-    sys.stdout.flush()
+    def is_current(self) -> bool:
+        """Whether no other catalogue was published since this one was opened."""
+        return stamp(self.path) == self._stamp
 
+    def statements(self, text: str) -> list[str]:
+        """The SELECT and EXPLAIN statements that a text consists of. Raises SettingError when it has another."""
+        with self.asked():
+            found = self.connection.extract_statements(text)
+            for statement in found:
+                if not self._is_reading(statement):
+                    raise SettingError("the catalogue is read-only: give a SELECT (a PIVOT with its values: IN (...))")
+        return [statement.query.strip().rstrip(";") for statement in found]
 
-def describe_views(path: Path) -> list[tuple[str, str]]:
-    """(schema.name, comment) of each view, table and macro of the catalogue."""
-    with open_catalogue(path) as connection:
-        rows = connection.execute(
-            "SELECT schema_name, view_name, comment FROM duckdb_views() WHERE NOT internal "
-            "UNION ALL SELECT schema_name, table_name, comment FROM duckdb_tables() "
-            "UNION ALL SELECT schema_name, function_name || '(' || list_aggregate(parameters, 'string_agg', ', ') "
-            "|| ')', comment FROM duckdb_functions() WHERE NOT internal "
-            "ORDER BY ALL"
-        ).fetchall()
-    return [(name if schema == "main" else f"{schema}.{name}", comment) for schema, name, comment in rows]
+    def _is_reading(self, statement: duckdb.Statement) -> bool:
+        if statement.type == duckdb.StatementType.EXPLAIN:
+            # EXPLAIN ANALYZE runs what it explains, be it a COPY; with a comment before it, it is refused
+            query = statement.query.strip()
+            found = _EXPLAIN.match(query)
+            inner = self.connection.extract_statements(query[found.end() :]) if found else []
+            return [one.type for one in inner] == [duckdb.StatementType.SELECT]
+        return statement.type == duckdb.StatementType.SELECT
 
+    @contextmanager
+    def asked(self) -> Iterator[None]:
+        """While a query runs: interrupts it after the limit, and says in one line (SettingError) what went wrong."""
+        try:
+            with Watched(self.connection, self.limits.timeout_s):
+                yield
+        except duckdb.InterruptException as error:
+            raise SettingError(
+                f"query ended after {self.limits.timeout_s:g} s: ask for less, or raise LAMPLIGHT_QUERY_TIMEOUT_S "
+                "(--timeout)"
+            ) from error
+        except duckdb.Error as error:
+            raise SettingError(self._said(error)) from error
 
-def describe_columns(path: Path, name: str) -> list[tuple[str, str, str]]:
-    """(column, type, comment) of one view or table. Raises SettingError when there is none of that name."""
-    schema, _, table = name.rpartition(".")
-    with open_catalogue(path) as connection:
-        rows = connection.execute(
-            "SELECT column_name, data_type, comment FROM duckdb_columns() "
-            "WHERE NOT internal AND list_contains(?, schema_name) AND table_name = ? ORDER BY column_index",
-            [[schema] if schema else ["main", *SCHEMAS], table],
-        ).fetchall()
-    if not rows:
-        raise SettingError(f"no view {name}: `python -m warehouse views` lists them")
-    return rows
+    def _said(self, error: duckdb.Error) -> str:
+        line = one_line(error)
+        if isinstance(error, duckdb.OutOfMemoryException):
+            return (
+                f"query needs more than {self.limits.memory} of memory: ask for less, or raise LAMPLIGHT_QUERY_MEMORY "
+                f"(--memory) ({line})"
+            )
+        if "No space left" in line or "Could not write" in line:
+            return f"query failed, the disk is full: make room, or change TMPDIR or --out ({line})"
+        if "No files found" in line or "No such file" in line:
+            if self.is_current():
+                return f"query failed, files of {self.path} are gone: publish it again ({line})"
+            return f"query failed, {self.path} was published again since: open it anew ({line})"
+        return f"query failed: {line}"

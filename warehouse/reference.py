@@ -16,7 +16,7 @@ from contracts.quantities import QUANTITIES
 from contracts.registry import Registry
 from contracts.scales import SCALES
 from contracts.streams import STREAMS
-from contracts.times import from_us
+from contracts.times import from_us, to_us
 from warehouse.boundaries import Boundary
 from warehouse.city import CITY, CITY_DESCRIPTIONS, calendar_rows, district_rows, registry_rows
 from warehouse.products import PRODUCT_ROWS, product_rows
@@ -257,12 +257,13 @@ def state(covered_us: int) -> ReferenceTable:
     return ReferenceTable(name="state", rows=pa.Table.from_pylist([{"data_through": through}], STATE))
 
 
-def ingest_events(raw: Path) -> ReferenceTable:
-    """The events of every ingest instance below `raw`, oldest first."""
+def ingest_events(raw: Path, until_us: int | None = None) -> ReferenceTable:
+    """The events of every ingest instance below `raw` (before a moment), oldest first."""
     rows: list[dict[str, Any]] = [
         {"instance": instance, "event_time": event.time, "kind": event.kind, "detail": event.detail}
         for instance in instances(raw)
         for event in read_events(events_path(raw, instance))
+        if until_us is None or to_us(event.time) < until_us
     ]
     rows.sort(key=lambda row: row["event_time"])
     return ReferenceTable(name="ingest_events", rows=pa.Table.from_pylist(rows, INGEST_EVENTS))

@@ -4,7 +4,9 @@ The SQL in `sql/verify/` shares no code with the pipeline's kernels: whatever bo
 of a post is drawn as a whole, so that windows which are missing, or too many, are found too.
 """
 
+import argparse
 import math
+import secrets
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -17,6 +19,7 @@ import duckdb
 from contracts.quantities import QUANTITIES, Aggregation
 from contracts.settings import SettingError
 from contracts.times import isoformat
+from warehouse.config import Config, Verbs
 from warehouse.query import one_line, open_catalogue
 from warehouse.views import View, questions
 
@@ -52,6 +55,22 @@ class Difference:
 @cache
 def _texts() -> dict[str, View]:
     return questions("verify")
+
+
+def add_parser(verbs: Verbs) -> None:
+    """The verb's command line."""
+    parser = verbs.add_parser("verify", help="compute windows of drawn hours again from the readings, and compare")
+    parser.add_argument(
+        "--sample", type=parse_sample, default=SAMPLE, metavar="N", help="so many hours of one post each"
+    )
+    parser.add_argument("--seed", type=int, metavar="S", help="draw the same hours again; default: others each time")
+    parser.set_defaults(run=run)
+
+
+def run(config: Config, options: argparse.Namespace) -> int:
+    """Verify as the options say; 1 when windows differ. Raises SettingError."""
+    seed = secrets.randbelow(1 << 31) if options.seed is None else options.seed
+    return print_verification(config.catalogue, options.sample, seed)
 
 
 def parse_sample(text: str) -> int:

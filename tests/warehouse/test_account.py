@@ -20,7 +20,8 @@ from tests.pipelines import raw_log
 from tests.pipelines.raw_log import POSTS, START, Landed
 from warehouse.catalogue import publish
 from warehouse.config import Config
-from warehouse.query import describe_views
+from warehouse.describe import described
+from warehouse.query import open_catalogue
 
 ROOT = Path(__file__).parents[2]
 
@@ -114,7 +115,8 @@ def test_an_account_that_does_not_add_up_is_exit_code_1(root: Path, tmp_path: Pa
 
 
 def test_table_macros_are_listed(root: Path) -> None:
-    listed = dict(describe_views(Layout(root).catalogue))
+    with open_catalogue(Layout(root).catalogue) as connection:
+        listed = {one.full_name: one.comment for one in described(connection)}
     names = ("ledger", "missing_ranges", "dropped_ranges", "ledger_since(since)", "ingest_events")
     assert {f"quality.{name}" for name in names} <= listed.keys()
     assert all(listed.values())
