@@ -1,14 +1,15 @@
-"""python -m warehouse publish | sql | shell | describe | ledger | check | verify: `--help` says more of each"""
+"""python -m warehouse publish | sql | shell | describe | ledger | check | verify | disk: `--help` says more of each"""
 
 import argparse
 import os
 from pathlib import Path
 
 from contracts.settings import run
-from warehouse import answer, checks, describe, ledger, publishing, shell, verify
+from warehouse import answer, checks, describe, disk, ledger, publishing, shell, verify
 from warehouse.config import Config
 
-VERBS = (publishing, answer, shell, describe, ledger, checks, verify)  # each adds its parser, which says what it runs
+# each adds its parser, which says what it runs
+VERBS = (publishing, answer, shell, describe, ledger, checks, verify, disk)
 
 
 def _parser() -> argparse.ArgumentParser:
