@@ -5,7 +5,7 @@ SECONDS_ARG := $(if $(SECONDS),--seconds $(SECONDS),)
 
 .DEFAULT_GOAL := build
 
-.PHONY: help build demo test check format lock torture fuzz bench bench-ingest bench-pipeline bench-freshness bench-finality bench-quality bench-warehouse bench-flink bench-stream duckdb15-env flink-env flink-cluster docs prism clean
+.PHONY: help build demo test check format lock torture fuzz bench bench-ingest bench-pipeline bench-freshness bench-finality bench-quality bench-warehouse bench-flink bench-stream duckdb15-env flink-env flink-cluster docs notebooks notebooks-env prism clean
 
 help: ## list what make can do
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
@@ -34,7 +34,7 @@ format: build ## rewrite the code in the house style
 	$(BIN)/ruff format .
 
 lock: build ## make the lock files anew from their .in files
-	for name in requirements requirements-flink requirements-duckdb15; do \
+	for name in requirements requirements-flink requirements-duckdb15 requirements-notebooks; do \
 		$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --upgrade -q $$name.in -o $$name.lock || exit; \
 	done
 
@@ -94,10 +94,21 @@ flink-cluster: flink-env ## a Flink cluster on this machine: JobManager and two 
 docs: build ## make docs/data_dictionary.md anew from the contracts
 	$(BIN)/python -m contracts > docs/data_dictionary.md
 
+notebooks: build notebooks-env ## run docs/notebooks on a generated day and write Markdown with pictures beside them (10 min)
+	$(BIN)/python -m bench.day --data var/notebooks
+	LAMPLIGHT_DATA=var/notebooks PYTHONPATH=. .venv-notebooks/bin/python docs/notebooks/execute.py docs/notebooks/city_day.py docs/notebooks/air_and_fleet.py
+
+notebooks-env: .venv-notebooks/.built ## marimo, matplotlib and DuckDB in an environment of their own (0.8 GB)
+
+.venv-notebooks/.built: requirements-notebooks.lock
+	$(PYTHON) -m venv .venv-notebooks
+	.venv-notebooks/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-notebooks.lock
+	touch $@
+
 BEAM := $(shell sed -n 's/^apache-beam==\([0-9.]*\).*/\1/p' requirements.lock)
 
 prism: ## Beam's local portable runner for `pipelines stream`, built with Go where there is none (90 s)
 	@gobin=$$(go env GOBIN) && [ -x "$${gobin:-$$(go env GOPATH)/bin}/prism" ] || go install github.com/apache/beam/sdks/v2/go/cmd/prism@v$(BEAM)
 
 clean: ## remove the environment and the data
-	rm -rf .venv .venv-flink .venv-duckdb15 var .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-flink .venv-duckdb15 .venv-notebooks var .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -65,7 +65,7 @@ def test_modules_stay_small() -> None:
 
 
 def test_nothing_names_this_machine_or_a_package_index() -> None:
-    for name in ("requirements.lock", "requirements-flink.lock"):
+    for name in ("requirements.lock", "requirements-flink.lock", "requirements-notebooks.lock"):
         lock = (ROOT / name).read_text()
         assert "://" not in lock
         assert "--hash=sha256:" in lock

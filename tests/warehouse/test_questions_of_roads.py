@@ -149,6 +149,7 @@ def test_rain_is_set_against_dry_quarter_hours_of_the_same_hour(tmp_path: Path) 
             wanted[one.area, road, name].append((speed, median(base) if base else None))
     found = ask(tmp_path, "FROM rain_and_speed")
     assert len({name for _, _, name in wanted}) == 5
+    assert found.filter(area="Tsim Sha Tsui", rain_class="dry")["post_count"].to_list().count(2) == 1  # all roads
     assert {row[:3] for row in found.select("area", "road_en", "rain_class").rows()} == wanted.keys()
     for row in found.iter_rows(named=True):
         pairs = wanted[row["area"], row["road_en"], row["rain_class"]]

@@ -2,7 +2,8 @@
 -- Each is compared with the median of the dry quarter hours of the same post, direction and hour of day in Hong Kong,
 -- weekdays and weekends apart; that takes out the rush hours and the road, not the wet road after the rain. Quarter hours
 -- count with at least 12 minutes of rain gauge and 15 half-minutes of traffic. Neighbouring posts and quarter hours share
--- a shower: with less than a hundred quarter hours a difference says little.
+-- a shower: with less than a hundred quarter hours a difference says little. Rain is not flagged: violent rain at one post
+-- (post_count) is more often a gauge that runs away.
 -- Grain: one area, road (all of the area's roads together, too) and class of rain
 -- Key: area, road_en, rain_class
 -- Column area: Pilot area.
@@ -10,6 +11,7 @@
 -- Column rain_class: dry, light, moderate, heavy or violent: step of the scale rain intensity.
 -- Column from_mm_h [mm/h]: Where the class begins.
 -- Column quarter_hours [1]: Quarter hours of a post and direction.
+-- Column post_count [1]: Posts that these were seen at.
 -- Column vehicle_count [1]: Vehicles counted in them.
 -- Column mean_speed_kmh [km/h]: Mean of their speeds, which are space-mean speeds, else mean speeds.
 -- Column median_speed_kmh [km/h]: Median of these.
@@ -52,6 +54,7 @@ dry AS (
 SELECT
     area, CASE WHEN grouping(road_en) = 1 THEN 'all roads' ELSE road_en END AS road_en, rain_class, from_mm_h,
     count(*) AS quarter_hours,
+    count(DISTINCT post_id) AS post_count,
     sum(vehicle_count)::BIGINT AS vehicle_count,
     avg(speed_kmh) AS mean_speed_kmh,
     median(speed_kmh) AS median_speed_kmh,
