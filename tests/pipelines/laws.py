@@ -10,7 +10,7 @@ import polars as pl
 
 from bench import pipeline
 from contracts.layout import Layout, Segment
-from pipelines import graph, lake, live
+from pipelines import graph, housekeeping, lake, live
 from pipelines.config import from_environment, parser
 from pipelines.log import chunks
 from pipelines.metrics import Metrics
@@ -22,6 +22,7 @@ from tests.pipelines.test_lake import assert_same, tables
 
 ENGINES = ("live", "graph", "plain")
 _INSTANCES = ("a", "b")
+LONG_AFTER_US = 2**62
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,7 +31,7 @@ class Plan:
 
     `order` is a seed of their order, None: as they are; `copies` the share that lands a second time; `segments` and
     `ticks` are how many of each there are; `crashes` are pairs of a tick and the number of commits in it that the
-    process survives; `engine` is one of ENGINES.
+    process survives; `engine` is one of ENGINES; `is_compacted`: after each tick all that there is is compacted.
     """
 
     order: int | None
@@ -39,6 +40,7 @@ class Plan:
     ticks: int
     crashes: tuple[tuple[int, int], ...]
     engine: str
+    is_compacted: bool = False
 
 
 def draw(random: Random) -> Plan:
@@ -51,6 +53,7 @@ def draw(random: Random) -> Plan:
         ticks=ticks,
         crashes=tuple((tick, random.randrange(15)) for tick in range(ticks) if random.random() < 0.4),
         engine=random.choice(ENGINES),
+        is_compacted=random.random() < 0.3,
     )
 
 
@@ -106,6 +109,8 @@ def carry_out(root: Path, landed: Sequence[Landed], plan: Plan) -> dict[str, pl.
         if tick in crashes and not survives(lambda: work.take_up(segments), crashes[tick]):  # noqa: B023
             work = Work(layout, plan.engine)
         work.take_up(segments)
+        if plan.is_compacted:
+            housekeeping.compact_all(root, LONG_AFTER_US)
     lake.versions(root)
     return tables(root)
 

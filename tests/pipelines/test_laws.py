@@ -56,6 +56,7 @@ PLANS = st.builds(
     ticks=st.integers(1, 3),
     crashes=st.dictionaries(st.integers(0, 2), st.integers(0, 14), max_size=2).map(lambda found: (*found.items(),)),
     engine=st.sampled_from(ENGINES),
+    is_compacted=st.booleans(),
 )
 
 
