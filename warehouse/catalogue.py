@@ -29,6 +29,7 @@ from warehouse.files import time_span
 from warehouse.latest import Latest
 from warehouse.published import archived_products
 from warehouse.reference import SNAPSHOT, ReferenceTable, full_name, ingest_events, registry_tables, state
+from warehouse.removed import removed_rows
 from warehouse.template import attached, describe, place, template
 from warehouse.views import View, raw_view
 
@@ -120,6 +121,7 @@ def publish(
         boundaries = read_boundaries(config.districts) if config.districts else ()
         covered_us = source.positions.covered_us
         tables = [*registry_tables(registry), ingest_events(layout.raw, covered_us if source.is_past else None)]
+        tables.append(ReferenceTable(name="removed", rows=removed_rows(layout.removed)))
         raw = [raw_view(table, source.files[name]) for name, table in TABLES.items()]
         last_year, root = datetime.now(HONG_KONG).year + 1, str(layout.root.absolute())
         archived = archived_products(layout.open)

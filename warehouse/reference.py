@@ -20,6 +20,7 @@ from contracts.times import from_us, to_us
 from warehouse.boundaries import Boundary
 from warehouse.city import CITY, CITY_DESCRIPTIONS, calendar_rows, district_rows, registry_rows
 from warehouse.products import PRODUCT_ROWS, product_rows
+from warehouse.removed import REMOVED
 
 QUANTITY_ROWS = pa.schema(
     [
@@ -128,11 +129,13 @@ REFERENCE = {
     "state": STATE,
     "ingest_events": INGEST_EVENTS,
     "latest": LATEST,
+    "removed": REMOVED,
 }
 _SCHEMAS = {
     **dict.fromkeys((*CITY, "tourist_places"), "city"),
     "ingest_events": "quality",
     "latest": "readings",
+    "removed": "quality",
     "products": "open",
 }
 DESCRIPTIONS = {
@@ -150,6 +153,7 @@ DESCRIPTIONS = {
     "state": "How far this catalogue's lake has come. Grain: one row. Key: none.",
     "latest": "The latest value of every post and quantity of weather, air and pedestrians, however long ago it was "
     "measured. Grain: one post and quantity. Key: post_id, quantity.",
+    "removed": "What retention has removed. Grain: one stream of a table. Key: table_name, stream.",
     "ingest_events": "What befell the ingest instances: a reason for what the ledger misses. Grain: one event. "
     "Key: instance, event_time, kind.",
 }

@@ -124,6 +124,11 @@ def _draw(connection: duckdb.DuckDBPyConnection, sample: int, seed: int) -> list
             SELECT time_bucket(INTERVAL 1 HOUR, first_time) FROM main.snapshot
             WHERE table_name IN ('observations', 'lane_flows', 'footfall') AND first_time IS NOT NULL
         )
+        -- counters look back for twenty minutes, so a whole hour must have all of its readings
+        AND hour > coalesce(
+            (SELECT max(kept_from) FROM quality.removed WHERE table_name IN ('observations', 'footfall', 'lane_flows')),
+            '-infinity'
+        )
         ORDER BY md5(concat_ws(' ', post_id, epoch_us(hour), {seed})) LIMIT {sample}
         """
     )

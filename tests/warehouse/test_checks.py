@@ -15,6 +15,7 @@ import pytest
 from contracts.layout import Layout
 from contracts.registry import load_registry, save_registry
 from contracts.schemas import READING_TABLES, TABLES
+from contracts.times import to_us
 from tests.pipelines.raw_log import START
 from tests.warehouse.lake_samples import some_rows
 from tests.warehouse.real_lake import END, Change, build, changed, first, publish_as_it_is, stored, without_first
@@ -158,8 +159,39 @@ def test_a_post_that_was_taken_down_is_unknown_from_then_on(healthy: Path, tmp_p
     assert wrong(root).keys() == {"posts_are_known", "directions_are_known"}
 
 
+def remove(root: Path, bounds: dict[str, dict[str, datetime]]) -> None:
+    """Say that retention has removed what is earlier."""
+    said = {table: {stream: to_us(time) for stream, time in own.items()} for table, own in bounds.items()}
+    Layout(root).removed.write_text(json.dumps({"bounds": said, "done": said}))
+    publish_as_it_is(root)
+
+
+def test_what_retention_has_removed_is_gone(healthy: Path, tmp_path: Path) -> None:
+    root = changed(healthy, tmp_path)
+    later = START + timedelta(days=2)
+    # weather is kept for ever, so a table that holds it may begin before
+    remove(root, {"footfall": {"pedestrian": later}, "minutes": {"pedestrian": later}})
+    (finding,) = [finding for finding in find(Layout(root).catalogue, ALL) if finding.wrong_count]
+    assert finding.check.name == "retention_holds"
+    assert [row["table_name"] for row in finding.rows] == ["footfall"]
+    remove(root, {"footfall": {"pedestrian": START}})
+    assert wrong(root) == {}
+
+
+def test_windows_whose_minutes_were_removed_are_not_asked(healthy: Path, tmp_path: Path) -> None:
+    def recent(frame: pl.DataFrame) -> pl.DataFrame:
+        return frame.filter(pl.col("window_start") >= START + timedelta(minutes=30))
+
+    root = changed(healthy, tmp_path, [("minutes", recent), ("flow_minutes", recent), ("flags", recent)])
+    assert wrong(root).keys() == {"windows_are_their_minutes", "flow_windows_are_their_minutes"}
+    half = START + timedelta(minutes=30)
+    streams = dict.fromkeys(("weather", "air", "pedestrian"), half)
+    remove(root, {"minutes": streams, "flow_minutes": {"traffic": half}})
+    assert wrong(root) == {}
+
+
 def test_every_check_has_been_broken() -> None:
-    assert BROKEN.keys() | {FRESHNESS, "keys_are_unique"} == checks().keys()
+    assert BROKEN.keys() | {FRESHNESS, "keys_are_unique", "retention_holds"} == checks().keys()
 
 
 def test_what_is_older_than_since_is_not_looked_at(healthy: Path, tmp_path: Path) -> None:

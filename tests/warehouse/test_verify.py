@@ -1,19 +1,25 @@
 """`python -m warehouse verify`: what the pipeline made is what the readings say, and what is not is found."""
 
+import json
 import subprocess
 import sys
+from datetime import timedelta
 from pathlib import Path
 
 import polars as pl
 import pytest
 
 from contracts.layout import Layout
+from contracts.settings import SettingError
+from contracts.times import to_us
+from tests.pipelines.raw_log import START
 from tests.warehouse.lake_samples import config_of
-from tests.warehouse.real_lake import Change, build, changed, first, without_first
+from tests.warehouse.real_lake import Change, build, changed, first, publish_as_it_is, without_first
 from warehouse.catalogue import publish
 from warehouse.verify import differences, print_verification
 
 ROOT = Path(__file__).parents[2]
+HOUR = timedelta(hours=1)
 EVERYTHING = 1000  # more hours than the lake has
 
 
@@ -77,6 +83,18 @@ def test_a_sample_is_drawn_by_its_seed(healthy: Path, capsys: pytest.CaptureFixt
     assert one == again
     assert "of 3 hours of posts (--seed 1)" in one
     assert {line.split()[0] for line in others} != {one.split()[0]}
+
+
+def test_hours_whose_readings_were_removed_are_not_drawn(healthy: Path, tmp_path: Path) -> None:
+    root = changed(
+        healthy, tmp_path, [("observations", lambda rows: rows.filter(pl.col("event_time") >= START + HOUR))]
+    )
+    assert print_verification(Layout(root).catalogue, EVERYTHING, 1) == 1
+    bounds = {"observations": {"weather": to_us(START + HOUR), "air": to_us(START + HOUR)}}
+    Layout(root).removed.write_text(json.dumps({"bounds": bounds, "done": {}}))
+    publish_as_it_is(root)
+    with pytest.raises(SettingError, match="nothing to verify"):  # two hours: one removed, one looks back on it
+        print_verification(Layout(root).catalogue, EVERYTHING, 1)
 
 
 def test_floats_are_compared_as_sums_and_directions_on_the_circle() -> None:

@@ -25,7 +25,8 @@ SELECT post_id, direction, window_start,
     stored.flow_veh_h AS flow_veh_h, wanted.flow_veh_h AS flow_of_minutes
 FROM stored
 FULL JOIN wanted USING (post_id, direction, window_start)
-WHERE NOT coalesce(
+LEFT JOIN quality.removed ON table_name = 'flow_minutes' AND removed.stream = 'traffic'
+WHERE coalesce(window_start >= kept_from, true) AND NOT coalesce(
     stored.half_minutes = wanted.half_minutes AND stored.lane_summaries = wanted.lane_summaries
     AND stored.flagged_count = wanted.flagged_count AND stored.vehicle_count = wanted.vehicle_count
     AND stored.release_count = wanted.release_count AND stored.release_speed_sum = wanted.release_speed_sum

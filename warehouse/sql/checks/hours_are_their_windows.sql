@@ -1,4 +1,5 @@
--- Hours are what their windows add up to, each quantity by its own method; none is missing and none is too many.
+-- Hours are what their windows add up to, each quantity by its own method; none is missing and none is too many. Hours
+-- whose windows are past their retention are not asked.
 -- Grain: one hour
 -- Key: post_id, quantity, window_start
 WITH merged AS (
@@ -38,11 +39,13 @@ SELECT post_id, quantity, window_start,
     stored.value_count AS value_count, wanted.value_count AS count_of_windows
 FROM stored
 FULL JOIN wanted USING (post_id, quantity, window_start)
-WHERE NOT coalesce(
+LEFT JOIN main.quantities USING (quantity)
+LEFT JOIN quality.removed ON table_name = 'windows' AND removed.stream = quantities.stream
+WHERE coalesce(window_start >= kept_from, true) AND NOT coalesce(
     stored.value_count = wanted.value_count AND stored.flagged_count = wanted.flagged_count
     AND stored.last_event_time = wanted.last_event_time
     AND is_near(stored.value_min, wanted.value_min) AND is_near(stored.value_max, wanted.value_max)
-    AND CASE WHEN aggregation = 'circular'
+    AND CASE WHEN wanted.aggregation = 'circular'
         THEN is_near_direction(stored.value, wanted.value)
         ELSE is_near(stored.value, wanted.value) END,
     false

@@ -51,11 +51,14 @@ SELECT post_id, quantity, window_start,
     stored.value_count AS value_count, wanted.value_count AS count_of_minutes
 FROM stored
 FULL JOIN wanted USING (post_id, quantity, window_start)
-WHERE NOT coalesce(
+LEFT JOIN main.quantities USING (quantity)
+LEFT JOIN quality.removed ON table_name = 'minutes' AND removed.stream = quantities.stream
+-- a counter looks back for twenty minutes
+WHERE coalesce(window_start >= kept_from + INTERVAL 20 MINUTE, true) AND NOT coalesce(
     stored.value_count = wanted.value_count AND stored.flagged_count = wanted.flagged_count
     AND stored.last_event_time = wanted.last_event_time
     AND is_near(stored.value_min, wanted.value_min) AND is_near(stored.value_max, wanted.value_max)
-    AND CASE WHEN aggregation = 'circular'
+    AND CASE WHEN wanted.aggregation = 'circular'
         THEN is_near_direction(stored.value, wanted.value)
         ELSE is_near(stored.value, wanted.value) END,
     false
