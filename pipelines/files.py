@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from contracts.schemas import Table
 from contracts.times import MINUTE_US, from_us, to_us
 from pipelines.kernels.frames import empty
+from pipelines.sparse import needed, whole
 
 KEPT_BYTES = 256 * 1024 * 1024
 LAST_POST = "\U0010ffff"
@@ -142,29 +143,30 @@ def read(handle: DeltaTable, table: Table, blocks: Iterable[int], columns: Seque
             continue
         place = f"{root}/{file.name}"
         if end - begin == last - first + 1:
-            parts.append(_frame(place, names, file.rows))
+            parts.append(_frame(place, table, names, file.rows))
             continue
         here = (pl.col(table.time).dt.epoch("us") // MINUTE_US).is_in(wanted[begin:end].tolist())
         if file.rows <= KEPT_ROWS:
-            frame = _frame(place, list(dict.fromkeys([*names, table.time])), file.rows)
+            frame = _frame(place, table, list(dict.fromkeys([*names, table.time])), file.rows)
             parts.append(_columns(frame.filter(here), names))
         else:
             low, high = (from_us(int(at) * MINUTE_US) for at in (wanted[begin], wanted[end - 1] + 1))
             # a span, so that statistics of row groups tell which to leave out
             scan = pl.scan_parquet(place, hive_partitioning=False)
-            parts.append(scan.filter(pl.col(table.time).is_between(low, high, "left") & here).select(names).collect())
+            scan = scan.filter(pl.col(table.time).is_between(low, high, "left") & here).select(needed(names, table))
+            parts.append(_columns(whole(scan.collect(), table), names))
     return pl.concat(parts)
 
 
-def _frame(place: str, names: list[str], rows: int) -> pl.DataFrame:
+def _frame(place: str, table: Table, names: list[str], rows: int) -> pl.DataFrame:
     """Columns of a file; kept when it is not large."""
     if rows > KEPT_ROWS:
-        return pl.read_parquet(place, columns=names, hive_partitioning=False).select(names)
+        return _file(place, table, names)
     with _lock:
         kept = _frames.get(place, pl.DataFrame())
     missing = [name for name in names if name not in kept.columns]
     if missing:
-        more = pl.read_parquet(place, columns=missing, hive_partitioning=False)
+        more = _file(place, table, missing)
         kept = more if kept.is_empty() else kept.hstack(more)
     with _lock:
         _frames[place] = kept
@@ -174,6 +176,11 @@ def _frame(place: str, names: list[str], rows: int) -> pl.DataFrame:
             while sum(_sizes.values()) > KEPT_BYTES:
                 del _sizes[_frames.popitem(last=False)[0]]
     return _columns(kept, names)
+
+
+def _file(place: str, table: Table, names: list[str]) -> pl.DataFrame:
+    stored = pl.read_parquet(place, columns=needed(names, table), hive_partitioning=False)
+    return _columns(whole(stored, table), names)
 
 
 def _columns(frame: pl.DataFrame, names: Sequence[str]) -> pl.DataFrame:

@@ -21,6 +21,7 @@ from contracts.layout import Layout, make_folder
 from contracts.schemas import TABLES, Table
 from pipelines import counts, files
 from pipelines.blocks import any_of, block, blocks_of, changed_blocks, changed_posts, ranges, spans
+from pipelines.sparse import thin
 
 
 class _Handles(threading.local):
@@ -330,7 +331,7 @@ def _write(handle: DeltaTable, table: Table, existing: pl.DataFrame, wanted: pl.
         named = any_of("post_id = '{}'".format(post.replace("'", "''")) for post in posts)
         predicate = f"({predicate}) AND ({named})"
     # by time, so that statistics of row groups prune; compaction sorts by post
-    rows = content.sort(table.time).to_arrow().cast(table.schema)
+    rows = thin(content.sort(table.time), table).to_arrow().cast(table.schema)
     is_bulk = rows.num_rows >= BULK_ROWS or len(blocks) >= BULK_BLOCKS
     write_deltalake(
         handle,

@@ -26,6 +26,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from contracts.implied import IMPLIED
 from contracts.quantities import of_stream
 from contracts.schemas import TABLES, Table
 from warehouse.reference import REFERENCE
@@ -217,7 +218,11 @@ def raw_view(table: Table, files: list[str]) -> View:
     """A table of the lake over an exact list of Parquet files, by their paths below `lake.root()`; without files: the
     right columns and no rows."""
     if files:
-        columns = ", ".join(f'"{name}"' for name in table.schema.names)
+        implied = IMPLIED.get(table.name, {})
+        columns = ", ".join(
+            f'coalesce("{name}", {implied[name]}) AS "{name}"' if name in implied else f'"{name}"'
+            for name in table.schema.names
+        )
         # (a list of concatenations instead took four times as long to bind, with 600 files)
         source = f"list_transform([{', '.join(map(quoted, files))}], lambda f: lake.root() || f)"
         body = f"SELECT {columns} FROM read_parquet({source}, hive_partitioning = false)"

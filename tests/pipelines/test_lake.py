@@ -17,6 +17,7 @@ from contracts.schemas import BY_ARRIVAL, OBSERVATIONS, TABLES
 from pipelines import files, graph, housekeeping, lake, stages
 from pipelines.kernels.unite import unite
 from pipelines.log import chunks, new_segments, passed, rewound
+from pipelines.sparse import whole
 from pipelines.stages import Setup
 from tests.pipelines.crashes import dying_after
 from tests.pipelines.raw_log import Landed, land, make_root, messages
@@ -34,7 +35,7 @@ def tables(root: Path) -> dict[str, pl.DataFrame]:
             continue
         frame = pl.scan_delta(DeltaTable(str(Layout(root).table(name)))).collect()
         columns = [column for column in table.schema.names if column not in BY_ARRIVAL]
-        found[name] = frame.select(columns).sort(table.identity)
+        found[name] = whole(frame, table).select(columns).sort(table.identity)
     return found
 
 
