@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import msgspec
@@ -10,18 +11,19 @@ import numpy as np
 
 from bench.load import SEGMENT_ROWS, Landed, land
 from contracts.layout import Layout, Segment
+from contracts.receipts import Receipt
 from contracts.registry import Lamppost, RegistryFile, save_registry
-from contracts.times import US
+from contracts.times import US, from_us
 from sensors_sim import boots, showers, sky
 from sensors_sim.city import City, city_of
-from sensors_sim.devices import Devices
+from sensors_sim.devices import Devices, Message
 from sensors_sim.faults import FaultPlan
 from sensors_sim.fleet import build
 from sensors_sim.producer import Producer
 from sensors_sim.schedule import Schedule
 
-_STEP_US = 10 * US  # a message is received at the end of the step that it is due in
-_HELD = 30  # messages that a post keeps: nothing here is sent again
+# a message is received, and receipted, at the end of the step that it is due in: nothing here is sent again
+_STEP_US = 10 * US
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,17 +61,20 @@ def wettest(seed: int, hours: int) -> int:
     return best[1]
 
 
-def make_log(root: Path, registry: RegistryFile, plan: FaultPlan, seed: int, start_us: int, minutes: int) -> Log:
-    """A data root with the registry and so many minutes of faulty messages in sealed segments."""
+def make_log(
+    root: Path, registry: RegistryFile, plan: FaultPlan, seed: int, start_us: int, minutes: int, spread_us: int = 0
+) -> Log:
+    """A data root with the registry and so many minutes of faulty messages in sealed segments. Each is received up to
+    `spread_us` later than the step ends, so that receipts differ as they do where a network lies between."""
     layout = Layout(root)
     save_registry(layout.registry, registry)
     city = city_of(registry.lampposts, seed)
     segments: list[Segment] = []
     held: list[Landed] = []
     truth: list[dict[str, Any]] = []
-    first = 0
-    for row in _messages(city, plan, start_us, minutes, truth):
-        held.append(row)
+    first, random = 0, Random(seed)
+    for topic, payload, received_us in _messages(city, plan, start_us, minutes, truth):
+        held.append((topic, payload, received_us + random.randrange(spread_us + 1)))
         if len(held) == SEGMENT_ROWS:
             segments.append(land(layout, held, first))
             first, held = first + len(held), []
@@ -81,9 +86,7 @@ def _messages(
     city: City, plan: FaultPlan, start_us: int, minutes: int, truth: list[dict[str, Any]]
 ) -> Iterator[Landed]:
     boot_ids = [boots.new_boot_id() for _ in city.posts]
-    made = Producer(
-        city, plan, start_us, 0, Schedule(city, start_us), lambda counts: Devices(city, counts, boot_ids, bound=_HELD)
-    )
+    made = Producer(city, plan, start_us, 0, Schedule(city, start_us), lambda counts: Devices(city, counts, boot_ids))
     late: list[tuple[int, Landed]] = []
     for message in made.births({}):
         yield message.topic, message.payload, start_us + US
@@ -91,6 +94,7 @@ def _messages(
         received_us = now_us + _STEP_US
         for message in made.live(now_us, received_us):
             row = message.topic, message.payload, max(received_us, message.release_us)
+            _receipt(made.devices, message, received_us)
             if not message.copies or message.is_lost:
                 continue
             if message.release_us > received_us:
@@ -101,8 +105,14 @@ def _messages(
         late = [(release_us, row) for release_us, row in late if release_us > received_us]
         truth += made.records
         made.records.clear()
-        made.devices.overflown.clear()
     yield from (row for _, row in sorted(late))
+
+
+def _receipt(devices: Devices, message: Message, time_us: int) -> None:
+    upto = {message.boot_id: {message.stream: message.seq}}
+    receipt = Receipt(time=from_us(time_us), boots=upto)  # type: ignore[arg-type]
+    for _ in devices.settle(message.post, receipt, time_us / US):
+        pass
 
 
 def _wet_share(city: City, start_us: int, minutes: int) -> float:
