@@ -10,6 +10,7 @@ import msgspec
 import pyarrow as pa
 
 from contracts import aqhi, feeds, layout, payloads, receipts, retention, topics
+from contracts.implied import IMPLIED
 from contracts.products import ATTRIBUTION, LICENCE, PRODUCTS
 from contracts.quantities import QUANTITIES, Aggregation, Flag
 from contracts.scales import SCALES
@@ -199,6 +200,9 @@ def _tables() -> list[str]:
         lines += [f"### {table.name}", "", f"{table.description} Key: {key}. A row's block is the minute of "]
         lines[-1] += f"`{table.time}`."
         lines += ["", *_schema(table.schema)]
+        if implied := IMPLIED.get(table.name):
+            lines += ["In the files, not in the catalogue, a null stands for what the row says elsewhere:", ""]
+            lines += _table(("null in", "stands for"), ([f"`{name}`", f"`{text}`"] for name, text in implied.items()))
     return lines
 
 
