@@ -13,6 +13,7 @@ from contracts.layout import Layout
 from contracts.quantities import QUANTITIES
 from contracts.schemas import FLAGS, FOOTFALL, MINUTES, OBSERVATIONS, TABLES
 from pipelines import files, lake
+from pipelines.blocks import blocks_of
 from pipelines.kernels.frames import conform, empty
 from pipelines.kernels.minutes import minutes
 from pipelines.sparse import needed, thin, whole
@@ -72,7 +73,7 @@ def test_stages_read_whole_rows_of_lean_files(tmp_path: Path, monkeypatch: pytes
         OBSERVATIONS,
     )
     made = minutes(rows, empty(FOOTFALL))
-    blocks = lake.blocks_of(made, MINUTES)
+    blocks = blocks_of(made, MINUTES)
     assert lake.replace_blocks(tmp_path, MINUTES, blocks, lambda _: made)
     stored = pl.scan_delta(str(Layout(tmp_path).table("minutes"))).collect()
     assert stored.select(NAMES).null_count().row(0) == (2,) * len(NAMES)
