@@ -37,7 +37,7 @@ from pipelines import lake
 from warehouse.catalogue import FileLists, publish
 from warehouse.config import Config
 from warehouse.query import open_catalogue
-from warehouse.views import raw_view
+from warehouse.views import quoted
 
 ROUNDS = 31
 GLOB_ROUNDS = 3
@@ -96,7 +96,7 @@ QUESTIONS = {
 
 def glob(layout: Layout, table: Table) -> str:
     """A table of the lake by the names of its files only."""
-    return f"({raw_view(table, [str(layout.table(table.name).absolute() / '*.parquet')]).text})"
+    return f"read_parquet({quoted(str(layout.table(table.name).absolute() / '*.parquet'))})"
 
 
 def latest_of(values: str, crossings: str) -> str:
@@ -154,7 +154,6 @@ def questions(root: Path, arguments: argparse.Namespace) -> None:
         for name, text in (("latest", latest_of(values, crossings)), ("month_hourly", hours)):
             theirs = median(ask(connection, text)[0] for _ in range(GLOB_ROUNDS))
             figure(f"query.{name}.glob/ours", value=theirs, unit="ms", against=ours[f"{name}_ms"], rounds=GLOB_ROUNDS)
-    # no connection is left, whose database another one in this process would share
     for name, some in texts.items():
         spent = median(_ask_fresh(layout.catalogue, text) for text in some)
         figure(f"query.{name}/fresh", value=spent, unit="ms", rounds=ROUNDS)
