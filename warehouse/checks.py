@@ -18,15 +18,16 @@ import duckdb
 from contracts.schemas import MESSAGE_KEY, READING_TABLES, TABLES, Table
 from contracts.settings import SettingError, positive
 from contracts.times import isoformat
-from warehouse.config import Config, Verbs
+from warehouse.config import Config, Limits, Verbs, limit_options, limits_of
 from warehouse.ledger import parse_since
-from warehouse.query import one_line, open_catalogue
+from warehouse.query import Reader
 from warehouse.views import View, questions
 
 FORMATS = ("text", "json")
 FIRST_ROWS = 5
 FRESHNESS = "lake_is_fresh"
 DEFAULT_SPAN = timedelta(days=1)
+LIMITS = Limits()
 # sums of floats depend on their order; a direction is the angle of sums that may nearly cancel out
 _MACROS = (
     "CREATE TEMP MACRO is_near(one, other) AS one IS NOT DISTINCT FROM other "
@@ -63,13 +64,14 @@ def add_parser(verbs: Verbs) -> None:
     parser.add_argument("--since", type=parse_since, metavar="TIME", help="30m, 2d or a time; default: the last day")
     parser.add_argument("--fresh", type=parse_seconds, metavar="S", help="and the newest data is at most S seconds old")
     parser.add_argument("--format", choices=FORMATS, default="text")
+    limit_options(parser)
     parser.set_defaults(run=run)
 
 
 def run(config: Config, options: argparse.Namespace) -> int:
     """Check as the options say; 1 when rows break a check. Raises SettingError."""
     asked = Asked(names=tuple(options.names), since=options.since, fresh_s=options.fresh)
-    return print_checks(config.catalogue, asked, options.format)
+    return print_checks(config.catalogue, asked, options.format, limits_of(config, options))
 
 
 @cache
@@ -86,11 +88,12 @@ def parse_seconds(text: str) -> float:
         raise SettingError(f"--fresh {text!r} is not usable: {error}") from error
 
 
-def print_checks(path: Path, asked: Asked, form: str) -> int:
-    """Check a catalogue and print what was found; 0, or 1 when anything is wrong. Raises SettingError."""
+def print_checks(path: Path, asked: Asked, form: str, limits: Limits) -> int:
+    """Check a catalogue and print what was found; 0, or 1 when anything is wrong. Raises SettingError. The limits are
+    those of each check."""
     wrong: list[str] = []
     found = []
-    for finding in find(path, asked):
+    for finding in find(path, asked, limits):
         if finding.wrong_count:
             wrong.append(finding.check.name)
         if form == "json":
@@ -103,8 +106,9 @@ def print_checks(path: Path, asked: Asked, form: str) -> int:
     return 1 if wrong else 0
 
 
-def find(path: Path, asked: Asked) -> Iterator[Finding]:
-    """What each check finds, one after the other. Raises SettingError for a name that is no check."""
+def find(path: Path, asked: Asked, limits: Limits = LIMITS) -> Iterator[Finding]:
+    """What each check finds, one after the other. Raises SettingError for a name that is no check, and for one that
+    takes more than its limits."""
     known = checks()
     if unknown := set(asked.names) - known.keys():
         raise SettingError(f"no check {', '.join(sorted(unknown))}: there are {', '.join(known)}")
@@ -112,15 +116,16 @@ def find(path: Path, asked: Asked) -> Iterator[Finding]:
     if FRESHNESS in asked.names and not is_timed:
         raise SettingError(f"{FRESHNESS} needs --fresh SECONDS")
     names = asked.names or [name for name in known if name != FRESHNESS or is_timed]
-    with open_catalogue(path) as connection:
-        try:
+    with Reader(path, limits) as reader:
+        connection = reader.connection
+        with reader.asked():
             for macro in _MACROS:
                 connection.execute(macro)
             since = asked.since or _last_day(connection)
-            for name in names:
-                yield _ask(connection, known[name], since, asked.fresh_s or 0)
-        except duckdb.Error as error:
-            raise SettingError(f"{path} cannot be checked: {one_line(error)}") from error
+        for name in names:
+            with reader.asked(name):
+                finding = _ask(connection, known[name], since, asked.fresh_s or 0)
+            yield finding
 
 
 def _last_day(connection: duckdb.DuckDBPyConnection) -> datetime:

@@ -132,30 +132,30 @@ class Reader:
         return statement.type == duckdb.StatementType.SELECT
 
     @contextmanager
-    def asked(self) -> Iterator[None]:
-        """While a query runs: interrupts it after the limit, and says in one line (SettingError) what went wrong."""
+    def asked(self, what: str = "query") -> Iterator[None]:
+        """While `what` runs: interrupts it after the limit, and says in one line (SettingError) what went wrong."""
         try:
             with Watched(self.connection, self.limits.timeout_s):
                 yield
         except duckdb.InterruptException as error:
             raise SettingError(
-                f"query ended after {self.limits.timeout_s:g} s: ask for less, or raise LAMPLIGHT_QUERY_TIMEOUT_S "
+                f"{what} ended after {self.limits.timeout_s:g} s: ask for less, or raise LAMPLIGHT_QUERY_TIMEOUT_S "
                 "(--timeout)"
             ) from error
         except duckdb.Error as error:
-            raise SettingError(self._said(error)) from error
+            raise SettingError(self._said(what, error)) from error
 
-    def _said(self, error: duckdb.Error) -> str:
+    def _said(self, what: str, error: duckdb.Error) -> str:
         line = one_line(error)
         if isinstance(error, duckdb.OutOfMemoryException):
             return (
-                f"query needs more than {self.limits.memory} of memory: ask for less, or raise LAMPLIGHT_QUERY_MEMORY "
+                f"{what} needs more than {self.limits.memory} of memory: ask for less, or raise LAMPLIGHT_QUERY_MEMORY "
                 f"(--memory) ({line})"
             )
         if "No space left" in line or "Could not write" in line:
-            return f"query failed, the disk is full: make room, or change TMPDIR or --out ({line})"
+            return f"{what} failed, the disk is full: make room, or change TMPDIR or --out ({line})"
         if "No files found" in line or "No such file" in line:
             if self.is_current():
-                return f"query failed, files of {self.path} are gone: publish it again ({line})"
-            return f"query failed, {self.path} was published again since: open it anew ({line})"
-        return f"query failed: {line}"
+                return f"{what} failed, files of {self.path} are gone: publish it again ({line})"
+            return f"{what} failed, {self.path} was published again since: open it anew ({line})"
+        return f"{what} failed: {line}"

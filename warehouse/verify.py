@@ -19,12 +19,13 @@ import duckdb
 from contracts.quantities import QUANTITIES, Aggregation
 from contracts.settings import SettingError
 from contracts.times import isoformat
-from warehouse.config import Config, Verbs
-from warehouse.query import one_line, open_catalogue
+from warehouse.config import Config, Limits, Verbs, limit_options, limits_of
+from warehouse.query import Reader
 from warehouse.views import View, questions
 
 SAMPLE = 200
 MAX_LINES = 50
+LIMITS = Limits()
 # per table of windows the text that computes it, and the column that tells its rows apart beside post and time
 TABLES = {"windows": ("values", "quantity"), "hours": ("values", "quantity"), "flow_windows": ("flows", "direction")}
 TOLERANCE = 1e-9  # sums of floats depend on their order
@@ -64,13 +65,14 @@ def add_parser(verbs: Verbs) -> None:
         "--sample", type=parse_sample, default=SAMPLE, metavar="N", help="so many hours of one post each"
     )
     parser.add_argument("--seed", type=int, metavar="S", help="draw the same hours again; default: others each time")
+    limit_options(parser)
     parser.set_defaults(run=run)
 
 
 def run(config: Config, options: argparse.Namespace) -> int:
     """Verify as the options say; 1 when windows differ. Raises SettingError."""
     seed = secrets.randbelow(1 << 31) if options.seed is None else options.seed
-    return print_verification(config.catalogue, options.sample, seed)
+    return print_verification(config.catalogue, options.sample, seed, limits_of(config, options))
 
 
 def parse_sample(text: str) -> int:
@@ -80,26 +82,27 @@ def parse_sample(text: str) -> int:
     return int(text)
 
 
-def print_verification(path: Path, sample: int, seed: int) -> int:
-    """Verify a catalogue and print what differs; 0, or 1 when anything does. Raises SettingError."""
-    with open_catalogue(path) as connection:
-        try:
-            days = _draw(connection, sample, seed)
-            if not days:
-                raise SettingError(f"{path} holds no hour with readings: nothing to verify")
-            compared, wrong = 0, 0
-            for day in days:
-                for table, computed, stored in _both(connection, day):
-                    compared += len(computed.keys() | stored.keys())
-                    for difference in differences(table, computed, stored):
-                        wrong += 1
-                        if wrong <= MAX_LINES:
-                            print(difference, flush=True)
-            if wrong > MAX_LINES:
-                print(f"and {wrong - MAX_LINES:,} more")
-            hours = connection.execute("SELECT count(*) FROM sampled").fetchall()[0][0]
-        except duckdb.Error as error:
-            raise SettingError(f"{path} cannot be verified: {one_line(error)}") from error
+def print_verification(path: Path, sample: int, seed: int, limits: Limits = LIMITS) -> int:
+    """Verify a catalogue and print what differs; 0, or 1 when anything does. Raises SettingError. The limits are those
+    of each day that hours are drawn of."""
+    compared, wrong = 0, 0
+    with Reader(path, limits) as reader:
+        with reader.asked():
+            days = _draw(reader.connection, sample, seed)
+        if not days:
+            raise SettingError(f"{path} holds no hour with readings: nothing to verify")
+        for day in days:
+            with reader.asked(f"verification of {day:%Y-%m-%d}"):
+                both = list(_both(reader.connection, day))
+            for table, computed, stored in both:
+                compared += len(computed.keys() | stored.keys())
+                for difference in differences(table, computed, stored):
+                    wrong += 1
+                    if wrong <= MAX_LINES:
+                        print(difference, flush=True)
+        hours = reader.connection.execute("SELECT count(*) FROM sampled").fetchall()[0][0]
+    if wrong > MAX_LINES:
+        print(f"and {wrong - MAX_LINES:,} more")
     said = f"{wrong:,} figures differ" if wrong else "all as the readings say"
     print(f"{compared:,} windows of {hours:,} hours of posts (--seed {seed}): {said}")
     return 1 if wrong else 0

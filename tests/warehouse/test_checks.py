@@ -247,6 +247,8 @@ def test_it_says_a_line_for_each_check_and_the_first_rows(healthy: Path, tmp_pat
         (("--fresh", "soon"), "--fresh"),
         (("--fresh", "-1"), "--fresh"),
         (("lake_is_fresh",), "--fresh"),
+        (("--timeout", "0.001", "ledger_closes"), "--timeout"),
+        (("--memory", "much"), "--memory"),
     ],
 )
 def test_a_wrong_question_is_one_line_and_exit_code_2(healthy: Path, arguments: tuple[str, ...], said: str) -> None:

@@ -127,6 +127,7 @@ def test_what_cannot_be_verified_is_one_line_and_exit_code_2(healthy: Path, tmp_
         (tmp_path / "nowhere", (), "python -m warehouse publish"),
         (healthy, ("--sample", "0"), "--sample"),
         (healthy, ("--sample", "some"), "--sample"),
+        (healthy, ("--timeout", "0.001"), "--timeout"),
     ):
         done = call(root, *arguments)
         assert (done.returncode, done.stdout, len(done.stderr.splitlines())) == (2, "", 1)
