@@ -10,28 +10,27 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import duckdb
 import pyarrow as pa
-from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError
 
-from contracts.layout import Layout, Positions, fsync_folder, try_lock
+from contracts.layout import Layout, Positions, fsync_folder, stamp, try_lock
 from contracts.registry import load_registry
 from contracts.schemas import HOURS, TABLES
 from contracts.settings import SettingError
 from contracts.times import HONG_KONG, from_us
 from warehouse.boundaries import read_boundaries
 from warehouse.config import Config
-from warehouse.files import time_span
+from warehouse.files import Listed, listed, time_span
 from warehouse.latest import Latest
 from warehouse.published import archived_products
 from warehouse.reference import SNAPSHOT, ReferenceTable, full_name, ingest_events, registry_tables, state
 from warehouse.removed import removed_rows
-from warehouse.template import attached, describe, place, template
-from warehouse.views import View, raw_view
+from warehouse.template import attached, list_files, place, template
 
 LOCK_WAIT_S = 30.0
 
@@ -52,31 +51,24 @@ class Source:
 
 @dataclass
 class FileLists:
-    """The files of table versions that were asked for last. A version's files never change, so they are kept, and
-    a kept handle reads only the log entries that are new to it (measured: half the time of a new one)."""
+    """What a publisher keeps from one publishing to the next: the files of the versions that were asked for last, and
+    what files say. A version's files and a file's rows never change."""
 
-    known: dict[str, tuple[DeltaTable, list[str]]] = field(default_factory=dict)
+    known: dict[str, Listed] = field(default_factory=dict)
     latest: Latest = field(default_factory=Latest)
 
     def of(self, layout: Layout, table: str, version: int) -> list[str]:
         """Paths of a table version's Parquet files below the data root, sorted. Raises SettingError when there is no
         such version."""
-        kept = self.known.get(table)
-        if kept and kept[0].version() == version:
-            return kept[1]
+        folder = layout.table(table).absolute()
         try:
-            if kept:
-                handle = kept[0]
-                handle.load_as_version(version)
-            else:
-                handle = DeltaTable(str(layout.table(table).absolute()), version=version)
+            self.known[table] = listed(folder, version, self.known.get(table))
         except DeltaError as error:
             raise SettingError(
                 f"version {version} of {layout.table(table)}, which {layout.positions} names, cannot be read: {error}"
             ) from error
-        root = str(layout.root.absolute())
-        self.known[table] = (handle, sorted(path.removeprefix(root) for path in handle.file_uris()))
-        return self.known[table][1]
+        below = str(folder).removeprefix(str(layout.root.absolute()))
+        return sorted(f"{below}/{name}" for name in self.known[table].names)
 
     def current(self, layout: Layout) -> Source:
         """The lake as its stored positions say."""
@@ -117,12 +109,11 @@ def publish(
     with _only_publisher(layout.catalogue.with_name(".catalog.lock")):
         files = files or FileLists()
         source = source or files.current(layout)
-        registry = load_registry(config.registry) if config.registry.exists() else None
         boundaries = read_boundaries(config.districts) if config.districts else ()
         covered_us = source.positions.covered_us
-        tables = [*registry_tables(registry), ingest_events(layout.raw, covered_us if source.is_past else None)]
+        registry = _registry(config.registry, stamp(config.registry))
+        tables = [*registry, ingest_events(layout.raw, covered_us if source.is_past else None)]
         tables.append(ReferenceTable(name="removed", rows=removed_rows(layout.removed)))
-        raw = [raw_view(table, source.files[name]) for name, table in TABLES.items()]
         last_year, root = datetime.now(HONG_KONG).year + 1, str(layout.root.absolute())
         archived = archived_products(layout.open)
         _forget(aside)
@@ -130,7 +121,7 @@ def publish(
             empty = template(last_year, boundaries, root, archived)
             hours = [root + path for path in source.files[HOURS.name]]
             tables += [_snapshot(source, root), state(covered_us), files.latest.of(hours)]
-            _build(aside, empty, raw, tables, root, root if prefix is None else prefix)
+            _build(aside, empty, source.files, tables, root, root if prefix is None else prefix)
             aside.replace(target)
             fsync_folder(target.parent)
         except (OSError, duckdb.IOException, duckdb.FatalException, duckdb.TransactionException) as error:
@@ -143,6 +134,12 @@ def publish(
         positions=source.positions,
         file_count=sum(map(len, source.files.values())),
     )
+
+
+@lru_cache(maxsize=1)
+def _registry(path: Path, changed: tuple[int, int, int] | None) -> list[ReferenceTable]:
+    """Its tables, made once for each change of the file; None: there is none."""
+    return registry_tables(load_registry(path) if changed else None)
 
 
 @contextmanager
@@ -181,16 +178,18 @@ def _snapshot(source: Source, root: str) -> ReferenceTable:
     return ReferenceTable(name="snapshot", rows=pa.Table.from_pylist(rows, SNAPSHOT))
 
 
-def _build(path: Path, empty: bytes, raw: list[View], tables: list[ReferenceTable], root: str, prefix: str) -> None:
+def _build(
+    path: Path, empty: bytes, files: dict[str, list[str]], tables: list[ReferenceTable], root: str, prefix: str
+) -> None:
     path.write_bytes(empty)
     with attached(path) as connection:
         for table in tables:
             connection.register("rows", table.rows)
             connection.execute(f"INSERT INTO {full_name(table.name)} SELECT * FROM rows")
             connection.unregister("rows")
-        for view in raw:
-            connection.execute(f"CREATE OR REPLACE VIEW {view.full_name} AS {view.text}")
-            describe(connection, view.full_name, "VIEW", view.comment, view.columns)
-        # views are bound where the files are; where they will be read, there may be none yet
+        for name, paths in files.items():
+            if paths:
+                list_files(connection, TABLES[name], paths)
+        # they are bound where the files are; where they will be read, there may be none yet
         if prefix != root:
             place(connection, prefix)

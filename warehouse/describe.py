@@ -24,7 +24,7 @@ _LISTED = """
 SELECT schema_name, view_name, comment FROM duckdb_views() WHERE NOT internal
 UNION ALL SELECT schema_name, table_name, comment FROM duckdb_tables() WHERE NOT internal
 UNION ALL SELECT schema_name, function_name || '(' || array_to_string(parameters, ', ') || ')', comment
-FROM duckdb_functions() WHERE NOT internal AND function_type IN ('macro', 'table_macro')
+FROM duckdb_functions() WHERE NOT internal AND comment IS NOT NULL AND function_type IN ('macro', 'table_macro')
 ORDER BY ALL"""
 
 

@@ -8,21 +8,25 @@ from tempfile import TemporaryDirectory
 
 import duckdb
 
-from contracts.schemas import TABLES
+from contracts.schemas import TABLES, Table
 from warehouse.boundaries import Boundary
 from warehouse.macros import sql_macros
 from warehouse.published import published_views
 from warehouse.reference import DESCRIPTIONS, REFERENCE, full_name, standing
-from warehouse.views import SCHEMAS, column_comments, quoted, raw_view, sql_views
+from warehouse.views import SCHEMAS, column_comments, quoted, raw_rows, raw_view, sql_views
 
 STORAGE_VERSION = "v1.5.0"  # so that DuckDB 1.5 opens the file too
 BLOCK_SIZE = 16_384  # a small table takes a block of its own, and the file is written each second (half as long)
 
 
+_engines: list[duckdb.DuckDBPyConnection] = []  # at most one, kept: to make and end one takes 20 ms
+
+
 @contextmanager
 def attached(path: Path) -> Iterator[duckdb.DuckDBPyConnection]:
-    """One transaction on a catalogue file."""
-    with duckdb.connect(":memory:") as connection:
+    """One transaction on a catalogue file; for one thread at a time."""
+    connection = _engines.pop() if _engines else duckdb.connect(":memory:")
+    try:
         # "catalog" is the name under which catalog.duckdb is opened
         options = f"STORAGE_VERSION {quoted(STORAGE_VERSION)}, BLOCK_SIZE {BLOCK_SIZE}"
         connection.execute(f"ATTACH {quoted(str(path))} AS catalog ({options})")
@@ -32,6 +36,10 @@ def attached(path: Path) -> Iterator[duckdb.DuckDBPyConnection]:
         connection.execute("COMMIT")
         connection.execute("USE memory")
         connection.execute("DETACH catalog")
+    except BaseException:
+        connection.close()
+        raise
+    _engines.append(connection)
 
 
 @lru_cache(maxsize=2)
@@ -52,7 +60,10 @@ def template(last_year: int, boundaries: tuple[Boundary, ...], root: str, archiv
                 connection.unregister("rows")
                 describe(connection, full_name(name), "TABLE", DESCRIPTIONS[name], column_comments(columns))
             for table in TABLES.values():
-                connection.execute(f"CREATE VIEW lake.{table.name} AS {raw_view(table, []).text}")
+                list_files(connection, table, [])
+                raw = raw_view(table)
+                connection.execute(f"CREATE VIEW {raw.full_name} AS {raw.text}")
+                describe(connection, raw.full_name, "VIEW", raw.comment, raw.columns)
             for view in (*sql_views(), *published_views(archived)):
                 connection.execute(f"CREATE VIEW {view.full_name} AS {view.text}")
                 describe(connection, view.full_name, "VIEW", view.comment, view.columns)
@@ -72,6 +83,11 @@ def place(connection: duckdb.DuckDBPyConnection, root: str) -> None:
     connection.execute(f"CREATE OR REPLACE MACRO lake.root() AS {quoted(root)}")
     said = "Where the files of this catalogue begin: the data root, or what was given as publish --root."
     connection.execute(f"COMMENT ON MACRO lake.root IS {quoted(said)}")
+
+
+def list_files(connection: duckdb.DuckDBPyConnection, table: Table, files: list[str]) -> None:
+    """Say which files a table of the lake has, by their paths below the root. They must be there."""
+    connection.execute(f"CREATE OR REPLACE MACRO lake.{table.name}_files() AS TABLE {raw_rows(table, files)}")
 
 
 def describe(

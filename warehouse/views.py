@@ -214,20 +214,23 @@ def no_rows(schema: pa.Schema) -> str:
     return f"SELECT {nulls} WHERE false"
 
 
-def raw_view(table: Table, files: list[str]) -> View:
-    """A table of the lake over an exact list of Parquet files, by their paths below `lake.root()`; without files: the
-    right columns and no rows."""
-    if files:
-        implied = IMPLIED.get(table.name, {})
-        columns = ", ".join(
-            f'coalesce("{name}", {implied[name]}) AS "{name}"' if name in implied else f'"{name}"'
-            for name in table.schema.names
-        )
-        # (a list of concatenations instead took four times as long to bind, with 600 files)
-        source = f"list_transform([{', '.join(map(quoted, files))}], lambda f: lake.root() || f)"
-        body = f"SELECT {columns} FROM read_parquet({source}, hive_partitioning = false)"
-    else:
-        body = no_rows(table.schema)
+def raw_rows(table: Table, files: list[str]) -> str:
+    """What the macro `lake.{table}_files()` gives: the rows of an exact list of Parquet files, by their paths below
+    `lake.root()`; without files: the right columns and no rows."""
+    if not files:
+        return no_rows(table.schema)
+    implied = IMPLIED.get(table.name, {})
+    columns = ", ".join(
+        f'coalesce("{name}", {implied[name]}) AS "{name}"' if name in implied else f'"{name}"'
+        for name in table.schema.names
+    )
+    # (a list of concatenations instead took four times as long to bind, with 600 files)
+    source = f"list_transform([{', '.join(map(quoted, files))}], lambda f: lake.root() || f)"
+    return f"SELECT {columns} FROM read_parquet({source}, hive_partitioning = false)"
+
+
+def raw_view(table: Table) -> View:
+    """A table of the lake. It reads a macro, so that a publishing replaces that and not the view with its comments."""
     key = ", ".join(table.key) + (", digest" if table.is_reading else "")
     meaning = f"Raw table of the lake, conflicting copies included. {table.description}"
     return View(
@@ -236,6 +239,6 @@ def raw_view(table: Table, files: list[str]) -> View:
         meaning=meaning if table.is_reading else f"Raw table of the lake. {table.description}",
         grain="as the table says",
         key=key,
-        body=body,
+        body=f"FROM lake.{table.name}_files()",
         columns=column_comments(table.schema),
     )
