@@ -27,6 +27,7 @@ def attached(path: Path) -> Iterator[duckdb.DuckDBPyConnection]:
     """One transaction on a catalogue file; for one thread at a time."""
     connection = _engines.pop() if _engines else duckdb.connect(":memory:")
     try:
+        connection.execute("SET enable_progress_bar = false")
         # "catalog" is the name under which catalog.duckdb is opened
         options = f"STORAGE_VERSION {quoted(STORAGE_VERSION)}, BLOCK_SIZE {BLOCK_SIZE}"
         connection.execute(f"ATTACH {quoted(str(path))} AS catalog ({options})")
