@@ -13,6 +13,7 @@ import warehouse
 from contracts.layout import Layout
 from contracts.schemas import TABLES
 from contracts.settings import SettingError
+from pipelines.sparse import whole
 from tests.warehouse.lake_samples import config_of, fill_lake, same, some_rows, store, write
 from warehouse.catalogue import publish
 from warehouse.views import sql_views
@@ -21,6 +22,7 @@ ROOT = Path(__file__).parents[2]
 DUCKDB15 = ROOT / ".venv-duckdb15" / "bin" / "python"
 # random rows are no device's, so views that account for messages do not take them
 SCHEMAS = ("readings", "minutes", "windows", "city")
+LOGARITHMS = {"windows.value_windows", "windows.air", "windows.air_wide"}  # of random rows they may be undefined
 COUNTED = (*(f"lake.{name}" for name in TABLES), *(view.full_name for view in sql_views() if view.schema in SCHEMAS))
 
 
@@ -82,7 +84,7 @@ def test_plain_duckdb_reads_the_file_with_schemas_written_out(root: Path) -> Non
 
 @pytest.mark.parametrize("name", TABLES)
 def test_polars_reads_the_same_tables(root: Path, name: str) -> None:
-    scanned = pl.scan_delta(str(Layout(root).table(name))).collect()
+    scanned = whole(pl.scan_delta(str(Layout(root).table(name))).collect(), TABLES[name])
     with warehouse.connect(root) as db:
         assert same(db.sql(f"FROM lake.{name}").pl(), scanned)
 
@@ -90,6 +92,8 @@ def test_polars_reads_the_same_tables(root: Path, name: str) -> None:
 OTHER = """
 import json, sys, duckdb
 with duckdb.connect(sys.argv[1], read_only=True) as db:
+    for name in json.loads(sys.argv[3]):
+        db.execute(f"EXPLAIN FROM {name}")
     print(json.dumps([duckdb.__version__] + [
         [str(value) for value in db.execute(query).fetchone()] for query in json.loads(sys.argv[2])
     ]))
@@ -103,7 +107,7 @@ with duckdb.connect(sys.argv[1], read_only=True) as db:
 def test_duckdb_1_5_reads_the_same_with_its_own_reader(root: Path) -> None:
     with warehouse.connect(root) as db:
         queries = []
-        for name in COUNTED:
+        for name in sorted(set(COUNTED) - LOGARITHMS):
             sums = [
                 f"sum({column}::HUGEINT)"
                 for column, kind, *_ in db.execute(f"DESCRIBE {name}").fetchall()
@@ -111,7 +115,8 @@ def test_duckdb_1_5_reads_the_same_with_its_own_reader(root: Path) -> None:
             ]
             queries.append(f"SELECT {', '.join(['count(*)', *sums])} FROM {name}")
         wanted = [[str(value) for value in (db.execute(query).fetchone() or ())] for query in queries]
-    command = [str(DUCKDB15), "-c", OTHER, str(Layout(root).catalogue), json.dumps(queries)]
+    views = [view.full_name for view in sql_views()]  # what it can bind, it can ask
+    command = [str(DUCKDB15), "-c", OTHER, str(Layout(root).catalogue), json.dumps(queries), json.dumps(views)]
     version, *found = json.loads(subprocess.run(command, check=True, capture_output=True).stdout)
     assert version.startswith("1.5.")
     assert found == wanted

@@ -14,6 +14,7 @@ from contracts.layout import Layout, Positions
 from contracts.schemas import TABLES
 from contracts.times import to_us
 from pipelines.pins import NAME, write
+from pipelines.sparse import whole
 from tests.warehouse.lake_samples import START, ask, config_of, fill_lake, oracle, same, store
 from tests.warehouse.test_command import call
 from warehouse.catalogue import publish
@@ -66,7 +67,7 @@ def test_yesterday_lies_beside_today(root: Path) -> None:
         for name in TABLES:
             found = connection.sql(f"SELECT * FROM lake.{name}").pl()
             folder = Layout(root).pins / "20261121T080000Z" / name
-            stored = pl.read_parquet(f"{folder}/*.parquet")
+            stored = whole(pl.read_parquet(f"{folder}/*.parquet"), TABLES[name])
             assert stored.height == 20
             assert same(found, stored), name
         assert connection.execute("SELECT data_through FROM state").fetchall() == [(START,)]

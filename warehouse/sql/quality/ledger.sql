@@ -53,7 +53,7 @@ marks AS (
 ),
 stretches AS (
     SELECT post_id, stream, marks.window_start AS window_start,
-        lead(seq, 1, last_seq + 1) OVER (PARTITION BY post_id, stream, boot_id ORDER BY seq, place) - seq AS seq_count
+        coalesce(lead(seq) OVER (PARTITION BY post_id, stream, boot_id ORDER BY seq, place), last_seq + 1) - seq AS seq_count
     FROM marks
     JOIN boot_streams USING (post_id, stream, boot_id)
 ),
