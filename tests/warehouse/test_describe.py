@@ -22,7 +22,7 @@ def test_all_views_are_listed_by_schema(root: Path) -> None:
     assert names | {"snapshot", "quality.ledger_since(since)", "lake.root()"} <= listed.keys()
     assert "Values of whole hours" in listed["windows.hourly"]
     for schema, purpose in SCHEMAS.items():
-        shown = any(view.schema == schema for view in sql_views())
+        shown = any(name.startswith(f"{schema}.") for name in listed)
         assert (f"{schema}: {purpose}" in lines) == shown
 
 
