@@ -3,10 +3,9 @@
 import csv
 import io
 import json
-import subprocess
-import sys
 from datetime import timedelta
 from pathlib import Path
+from subprocess import CompletedProcess
 from typing import Any
 
 import duckdb
@@ -18,17 +17,15 @@ from pipelines import graph, lake
 from pipelines.stages import Setup
 from tests.pipelines import raw_log
 from tests.pipelines.raw_log import POSTS, START, Landed
+from tests.warehouse import command
 from warehouse.catalogue import publish
 from warehouse.config import Config
 from warehouse.describe import described
 from warehouse.query import open_catalogue
 
-ROOT = Path(__file__).parents[2]
 
-
-def call(root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "warehouse", "--data", str(root), "ledger", *arguments]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+def call(root: Path, *arguments: str) -> CompletedProcess[str]:
+    return command.call(root, "ledger", *arguments)
 
 
 def rows(root: Path, *arguments: str) -> list[dict[str, Any]]:

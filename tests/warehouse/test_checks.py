@@ -1,11 +1,10 @@
 """Each check finds the lake that is broken in its way, and only that one."""
 
 import json
-import subprocess
-import sys
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
+from subprocess import CompletedProcess
 from typing import Any
 
 import msgspec
@@ -17,11 +16,11 @@ from contracts.registry import load_registry, save_registry
 from contracts.schemas import READING_TABLES, TABLES
 from contracts.times import to_us
 from tests.pipelines.raw_log import START
+from tests.warehouse import command
 from tests.warehouse.lake_samples import some_rows
 from tests.warehouse.real_lake import END, Change, build, changed, first, publish_as_it_is, stored, without_first
 from warehouse.checks import FRESHNESS, Asked, checks, find
 
-ROOT = Path(__file__).parents[2]
 IS_USED = pl.col("value_count") > 0
 ALL = Asked(since=datetime(2019, 1, 1, tzinfo=UTC))
 
@@ -213,9 +212,8 @@ def test_freshness_is_of_the_data_and_only_when_asked(healthy: Path, tmp_path: P
     assert wrong(root, Asked()) == {}
 
 
-def call(root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "warehouse", "--data", str(root), "check", *arguments]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+def call(root: Path, *arguments: str) -> CompletedProcess[str]:
+    return command.call(root, "check", *arguments)
 
 
 def test_it_says_a_line_for_each_check_and_the_first_rows(healthy: Path, tmp_path: Path) -> None:

@@ -24,7 +24,8 @@ quarantined AS (
     SELECT post_id, stream, boot_id, seq,
         min(first_seq) AS first_seq,
         arg_min(reason, (received_time, digest)) AS reason,
-        arg_min(event_time, (received_time, digest)) AS event_time,
+        -- plain arg_min passes over nulls, and would take another copy's time
+        arg_min_null(event_time, (received_time, digest)) AS event_time,
         min(received_time) AS received_time,
         sum(duplicate_count)::BIGINT AS duplicate_count
     FROM refused
