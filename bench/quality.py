@@ -3,11 +3,11 @@ values, over the whole way: messages, landed log, graph, catalogue. Each run tak
 
 Recall is per quantity: `out_of_range` flag 4; `sentinel` flag 9; `spike` flag 3 or 4 for a value 6 to 20 sigma off,
 where sigma is the standard deviation of the faultless signal's one-minute changes in the hour around, at least the
-quantity's `noise`; `stuck` flag 3 or 4 for the values of a stuck sensor from the 60th minute on, where a faultless one
-would have varied within that hour. `false_flag_share` is the share flagged 3 or 4 of values that nothing was done to.
-The plain names are the worst quantity's. The first hour of a run is context and is not counted.
+quantity's `noise`; `stuck` flag 3 or 4 for the wrong values of a stuck sensor from the 60th minute on, where a
+faultless one would have varied within that hour. `false_flag_share` is the share flagged 3 or 4 of values that nothing
+was done to. The plain names are the worst quantity's. The first hour of a run is context and is not counted.
 
-Seeds below 1000 are for development. `docs/quality.md` keeps what the seeds from 1001 on gave.
+Seeds below 1000 are for development. `docs/quality.md` says which others are spent, and keeps what the last ones gave.
 """
 
 import argparse
@@ -72,12 +72,13 @@ def _truth(records: pl.DataFrame) -> pl.DataFrame:
     stuck = (
         records.filter(pl.col("fault") == "stuck")
         .sort("time_us")
-        .with_columns(pl.col("replaced_value").cast(pl.Float64))
+        .with_columns(pl.col("replaced_value", "sent_value").cast(pl.Float64))
     )
     varied = stuck.rolling(**hour).agg(  # type: ignore[arg-type]
         pl.col("seq").last(),
         pl.col("stream").last(),
         is_counted=(pl.col("replaced_value").max() > pl.col("replaced_value").min())
+        & (pl.col("sent_value") != pl.col("replaced_value")).last()  # a vane stuck at 0 is right while it is calm
         & (pl.len() >= 60)  # an episode may take over from another, so its begin does not tell
         & (pl.col("quantity").last() != "rain_mm"),  # rain may stand still for weeks (WMO: no persistence test)
     )

@@ -69,7 +69,7 @@ LIMITS: dict[str, Limits] = {
     for row in (
         Limits(quantity="temperature_c", noise=0.1, step_fail=3, still=0),
         # WMO: persistence only below 95 %; with `still` 0 only a saturated sensor stands still there, at 100 %
-        Limits(quantity="humidity_pct", noise=0.5, step_fail=15, still=0, still_above=100),
+        Limits(quantity="humidity_pct", noise=0.5, spike_scales=3.2, step_fail=15, still=0, still_above=100),
         # turbulence has no slope and long tails
         Limits(
             quantity="wind_speed_ms",
@@ -84,21 +84,21 @@ LIMITS: dict[str, Limits] = {
         Limits(
             quantity="wind_gust_ms",
             noise=0.4,
-            spike_scales=4.0,
+            spike_scales=4.1,
             has_trend=False,
             step_fail=30,
             still=0,
             still_below=0.1,
         ),
-        Limits(quantity="uv_index", noise=0.1, still=0, still_below=0.1, still_neighbours=1),
+        Limits(quantity="uv_index", noise=0.1, still=0, still_below=0.1, still_neighbours=0.3),
         Limits(quantity="pressure_hpa", noise=0.1, step_fail=2, still=0),
-        Limits(quantity="no2_ug_m3", noise=1, still=0),
+        Limits(quantity="no2_ug_m3", noise=1, spike_scales=3.3, still=0),
         # below its detection limit a sensor stands still
-        Limits(quantity="o3_ug_m3", noise=1, still=0, still_below=2),
+        Limits(quantity="o3_ug_m3", noise=1, spike_scales=2.8, still=0, still_below=2),
         Limits(quantity="so2_ug_m3", noise=0.2, still=0),
-        Limits(quantity="co_ug_m3", noise=10, still=0),
+        Limits(quantity="co_ug_m3", noise=10, spike_scales=3.2, still=0),
         Limits(quantity="pm2_5_ug_m3", noise=0.5, still=0),
         Limits(quantity="pm10_ug_m3", noise=1, still=0),
-        Limits(quantity="noise_dba", noise=0.5, spike_scales=3.25, has_trend=False, still=0),
+        Limits(quantity="noise_dba", noise=0.5, spike_scales=3.3, has_trend=False, still=0),
     )
 }
