@@ -21,8 +21,8 @@ build: .venv/.built ## the environment, from the lock file with hashes
 demo: build ## the city on this machine: devices, broker, pipelines, open feeds (SECONDS=90 stops by itself)
 	@$(BIN)/python -m demo $(SECONDS_ARG) || { code=$$?; [ $$code -eq 130 ] || exit $$code; }
 
-test: build ## every test, in about ten minutes on two cores
-	$(BIN)/python -m pytest
+test: build ## every test, a file at a time on each core, in about twelve minutes on two
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile
 
 check: build ## ruff and mypy --strict
 	$(BIN)/ruff check .
