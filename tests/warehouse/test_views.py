@@ -199,7 +199,8 @@ def test_everything_is_described(lake: tuple[Path, dict[str, int]]) -> None:
     root, _ = lake
     bare = ask(root, "SELECT table_name, column_name FROM duckdb_columns() WHERE NOT internal AND comment IS NULL")
     assert bare.rows() == []
-    bare = ask(root, "SELECT function_name FROM duckdb_functions() WHERE NOT internal AND comment IS NULL")
+    functions = "SELECT function_name FROM duckdb_functions() WHERE NOT internal AND schema_name <> 'lake'"
+    bare = ask(root, f"{functions} AND comment IS NULL")
     assert bare.rows() == []
     views = ask(root, "SELECT view_name AS name, comment FROM duckdb_views() WHERE NOT internal")
     assert {"observations", "hourly", *TABLES} <= set(views["name"])
