@@ -13,15 +13,10 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tests.broker import free_port
 from tests.feed_samples import fill
 
 ROOT = Path(__file__).parents[2]
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @contextmanager

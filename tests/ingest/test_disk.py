@@ -28,6 +28,7 @@ from ingest.landing import Landing, NotDurableError
 from ingest.link import Link
 from tests.broker import Mosquitto, free_port
 from tests.ingest.processes import Running, landed, loop_in_a_thread, numbered, payloads, publish, until
+from tests.small_disk import small_file_system
 
 # a limit of the file size fails a write as a full disk does: some bytes are taken, then an error
 LIMIT = "import resource\nresource.setrlimit(resource.RLIMIT_FSIZE, (20_000, resource.RLIM_INFINITY))"
@@ -81,15 +82,8 @@ def test_a_disk_that_stays_full_ends_it_and_a_restart_goes_on(tmp_path: Path, mo
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of one MiB."""
-    folder = tmp_path / "small"
-    folder.mkdir()
-    if os.geteuid() != 0:
-        pytest.skip("mounting a small file system needs root")
-    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)]
-    if subprocess.run(mount, capture_output=True, check=False).returncode != 0:
-        pytest.skip("this machine does not let root mount a tmpfs")
-    yield folder
-    subprocess.run(["umount", "--lazy", str(folder)], check=True)
+    with small_file_system(tmp_path / "small", "1m") as folder:
+        yield folder
 
 
 def test_a_disk_without_room_alarms_and_resumes_when_there_is_some(mosquitto: Mosquitto, small_disk: Path) -> None:

@@ -4,7 +4,6 @@ everything, the tables equal those of one batch of the Beam graph on one machine
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -20,6 +19,7 @@ import pytest
 from contracts.layout import Layout, Positions
 from pipelines import graph
 from pipelines.log import chunks, new_segments
+from tests.broker import free_port
 from tests.pipelines.raw_log import Landed, land, make_root
 from tests.pipelines.test_lake import assert_same, dirty_log, setup_of, tables
 
@@ -43,13 +43,6 @@ def until(is_so: Callable[[], bool], what: str) -> None:
 def verb(*arguments: str, python: Path = FLINK) -> subprocess.CompletedProcess[str]:
     command = [str(python), "-m", "pipelines.cluster", *arguments]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("localhost", 0))
-        port: int = probe.getsockname()[1]
-    return port
 
 
 class Cluster:

@@ -2,7 +2,6 @@
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -27,8 +26,10 @@ from pipelines import disk, graph, lake, live
 from pipelines.config import Config, from_environment, parser
 from pipelines.log import new_segments, rewound, rows_new
 from pipelines.metrics import Metrics
+from tests.broker import free_port
 from tests.pipelines.raw_log import Landed, land, make_root, messages
 from tests.pipelines.test_lake import assert_same, dirty_log, setup_of, tables
+from tests.small_disk import small_file_system
 
 
 def config_of(root: Path, *more: str) -> Config:
@@ -160,16 +161,9 @@ def test_a_rewind_finds_its_place_in_a_merged_segment(tmp_path: Path) -> None:
 @pytest.fixture
 def small(tmp_path: Path) -> Iterator[Path]:
     """A disk of 48 MiB."""
-    if os.geteuid() != 0:
-        pytest.skip("mounting a small disk needs root")
-    folder = tmp_path / "small"
-    folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=48m", "tmpfs", str(folder)]
-    if subprocess.run(mount, capture_output=True, check=False).returncode:
-        pytest.skip("no disk can be mounted here")
-    yield folder
-    lake.forget()
-    subprocess.run(["umount", "-l", str(folder)], check=True)
+    with small_file_system(tmp_path / "small", "48m") as folder:
+        yield folder
+        lake.forget()
 
 
 def fill(folder: Path, but_bytes: int) -> None:
@@ -246,13 +240,6 @@ def test_an_error_that_is_not_the_disks_is_raised() -> None:
     assert disk.refusal(ValueError("no such column")) is None
     assert disk.refusal(FileNotFoundError(2, "gone")) is None
     assert disk.refusal(RuntimeError("Generic LocalFileSystem error: Permission denied (os error 13)"))
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def test_a_scraper_is_told_and_nobody_else_works_on_the_lake(tmp_path: Path, landed: list[Landed]) -> None:

@@ -31,9 +31,10 @@ from pipelines.source import MarkCoder, SegmentSource
 from pipelines.stream import Stream
 from pipelines.supervision import Job
 from pipelines.told import TellFn, Told, folder
+from tests.broker import free_port
 from tests.pipelines.raw_log import Landed, land, make_root, messages
 from tests.pipelines.test_lake import assert_same, dirty_log, setup_of, tables
-from tests.pipelines.test_live import free_port, merged
+from tests.pipelines.test_live import merged
 
 PATIENCE_S = 90.0
 JAR = "LAMPLIGHT_FLINK_JOB_SERVER_JAR"

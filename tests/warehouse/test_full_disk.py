@@ -10,6 +10,7 @@ import pytest
 
 from contracts.layout import Layout
 from contracts.schemas import TABLES
+from tests.small_disk import small_file_system
 from tests.warehouse.lake_samples import ask, config_of, some_rows, store, write
 from warehouse.catalogue import publish
 
@@ -20,15 +21,8 @@ COUNT = "SELECT count(*) AS n FROM lake.footfall"
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of sixteen MiB."""
-    folder = tmp_path / "small"
-    folder.mkdir()
-    if os.geteuid() != 0:
-        pytest.skip("mounting a small file system needs root")
-    mount = ["mount", "-t", "tmpfs", "-o", "size=16m", "tmpfs", str(folder)]
-    if subprocess.run(mount, capture_output=True, check=False).returncode != 0:
-        pytest.skip("this machine does not let root mount a tmpfs")
-    yield folder
-    subprocess.run(["umount", "--lazy", str(folder)], check=True)
+    with small_file_system(tmp_path / "small", "16m") as folder:
+        yield folder
 
 
 def step(root: Path, seed: int) -> None:
