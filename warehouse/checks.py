@@ -34,6 +34,14 @@ _MACROS = (
     "OR coalesce(abs(one - other) <= 1e-9 * greatest(abs(one), abs(other), 1), false)",
     "CREATE TEMP MACRO is_near_direction(one, other) AS one IS NOT DISTINCT FROM other "
     "OR coalesce(abs(((one - other + 180) % 360 + 360) % 360 - 180) <= 1e-6, false)",
+    # the value of merged state by the quantity's own method, a direction in (-180, 180]
+    "CREATE TEMP MACRO value_of(aggregation, count, total, energy, sine, cosine, units, greatest, growth) AS CASE "
+    "WHEN count = 0 THEN NULL WHEN aggregation = 'mean' THEN total / count "
+    "WHEN aggregation = 'circular' AND units = 0 THEN 0 "
+    "WHEN aggregation = 'circular' AND sqrt(sine ** 2 + cosine ** 2) > 1e-9 * units THEN degrees(atan2(sine, cosine)) "
+    "WHEN aggregation = 'energy mean' THEN 10 * log10(energy / count) "
+    "WHEN aggregation = 'sum' THEN total WHEN aggregation = 'maximum' THEN greatest "
+    "WHEN aggregation = 'counter difference' THEN growth END",
 )
 _AT_ONCE = 10_000
 

@@ -26,17 +26,9 @@ merged AS (
 wanted AS (
     SELECT post_id, quantity, window_start, aggregation, value_count, flagged_count, value_min, value_max,
         last_event_time,
-        CASE
-            WHEN value_count = 0 THEN NULL
-            WHEN aggregation = 'mean' THEN value_sum / value_count
-            WHEN aggregation = 'circular' AND unit_count = 0 THEN 0
-            WHEN aggregation = 'circular' AND sqrt(sin_sum ** 2 + cos_sum ** 2) > 1e-9 * unit_count
-            THEN degrees(atan2(sin_sum, cos_sum))
-            WHEN aggregation = 'energy mean' THEN 10 * log10(energy_sum / value_count)
-            WHEN aggregation = 'sum' THEN value_sum
-            WHEN aggregation = 'maximum' THEN value_max
-            WHEN aggregation = 'counter difference' THEN growth
-        END AS value
+        value_of(
+            aggregation, value_count, value_sum, energy_sum, sin_sum, cos_sum, unit_count, value_max, growth
+        ) AS value
     FROM merged
     LEFT JOIN growths USING (post_id, quantity, window_start)
     JOIN main.quantities USING (quantity)
