@@ -75,7 +75,7 @@ class City:
     @property
     def files(self) -> int:
         root = self.layout.root
-        return sum(len(files.listed(lake.open_table(root, name), table)) for name, table in TABLES.items())
+        return sum(len(files.listed(lake.newest_version(root, name), table)) for name, table in TABLES.items())
 
 
 def measure(folder: Path, days: int, commits: int) -> None:

@@ -47,7 +47,7 @@ def fill(layout: Layout) -> None:
     lake.forget()
     for name, table in TABLES.items():
         # few posts make fewer files than compaction asks for
-        listed = tuple(files.listed(lake.open_table(layout.root, name), table))
+        listed = tuple(files.listed(lake.newest_version(layout.root, name), table))
         if listed:
             end_us = max(file.high_us for file in listed) + 1
             rewrite(layout.root, Span(table=table, start_us=0, end_us=end_us, files=listed))

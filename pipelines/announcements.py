@@ -7,21 +7,25 @@ from pathlib import Path
 import polars as pl
 
 from contracts.schemas import ANNOUNCEMENTS
+from pipelines import files
 from pipelines.blocks import blocks_of
-from pipelines.lake import open_table, replace_blocks
+from pipelines.files import File
+from pipelines.lake import newest_version, replace_blocks
 
 # per root: the files that were read, which never change, and what they say
-_NEWEST: dict[Path, tuple[list[str], dict[str, datetime]]] = {}
+_NEWEST: dict[Path, tuple[list[File], dict[str, datetime]]] = {}
 
 
 def final_through(root: Path) -> dict[str, datetime]:
     """Until when windows are final, by stream; a stream of which nothing is announced is absent."""
-    handle = open_table(root, ANNOUNCEMENTS.name)
-    files, newest = _NEWEST.get(root, ([], {}))
-    if files != handle.file_uris():
-        rows = pl.scan_delta(handle).group_by("stream").agg(pl.col("final_through").max()).collect()
-        newest = dict(rows.iter_rows())
-        _NEWEST[root] = (handle.file_uris(), newest)
+    pinned = newest_version(root, ANNOUNCEMENTS.name)
+    listed = files.listed(pinned, ANNOUNCEMENTS)
+    known, newest = _NEWEST.get(root, ([], {}))
+    if known != listed:
+        paths = [pinned.folder / file.name for file in listed]
+        rows = pl.scan_parquet(paths).group_by("stream").agg(pl.col("final_through").max()).collect() if paths else None
+        newest = {} if rows is None else dict(rows.iter_rows())
+        _NEWEST[root] = (listed, newest)
     return newest
 
 

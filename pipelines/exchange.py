@@ -2,16 +2,13 @@
 
 Delta's replacement by a predicate deals batches out to as many partitions as there are cores, so files that it writes
 are not sorted; it looks for the rows that match even where whole files go; and a day must fit into its memory. Its
-append keeps the order of a stream. So the new files are appended to a table aside, moved, and one log entry, made as
-Delta makes its own (named only if nobody has that version), removes the old files and adds the new ones. It changes
-no row that anybody else may change (`dataChange` false), and whoever works on an old file meanwhile is refused by
-Delta, or refuses this entry.
+append keeps the order of a stream. So the new files are appended to a table aside, moved, and one log entry of our
+own removes the old files and adds the new ones. It changes no row (`dataChange` false), and whoever works on an old
+file meanwhile is refused, or refuses this entry.
 """
 
 import json
-import os
 import shutil
-import time
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 from pathlib import Path
@@ -23,8 +20,9 @@ from deltalake import DeltaTable, write_deltalake
 
 from contracts.layout import Layout, make_folder
 from contracts.schemas import Table
+from pipelines.commit import Change, Conflict, commit
 from pipelines.files import File, listed
-from pipelines.lake import BLOCKS, HOOKS, Conflict, open_table
+from pipelines.lake import HOOKS, newest_version
 from pipelines.parquet import small
 
 ASIDE = ".aside"  # in the lake: what a killed process leaves there goes with the next exchange
@@ -33,9 +31,8 @@ ASIDE = ".aside"  # in the lake: what a killed process leaves there goes with th
 def exchange(root: Path, table: Table, old: Sequence[File], runs: Iterable[Iterator[pa.RecordBatch]]) -> None:
     """Put runs of rows, each in its order and a file of its own, in place of files. Raises Conflict when another has
     changed one of them meanwhile; then nothing has happened."""
-    handle, folder = open_table(root, table.name), Layout(root).table(table.name)
-    version, aside = handle.version(), Layout(root).lake / ASIDE / table.name
-    if missing := {file.name for file in old} - {file.name for file in listed(handle, table)}:
+    pinned, aside = newest_version(root, table.name), Layout(root).lake / ASIDE / table.name
+    if missing := {file.name for file in old} - {file.name for file in listed(pinned, table)}:
         raise Conflict(f"{table.name}: {', '.join(sorted(missing))} has been replaced")
     shutil.rmtree(aside, ignore_errors=True)
     make_folder(aside)
@@ -43,8 +40,9 @@ def exchange(root: Path, table: Table, old: Sequence[File], runs: Iterable[Itera
         made = DeltaTable.create(str(aside), schema=table.schema, post_commithook_properties=HOOKS)
         added = [action for rows in runs for action in _write(made, aside / "_delta_log", table, rows)]
         for action in added:
-            (aside / unquote(action["path"])).rename(folder / unquote(action["path"]))
-        commit(folder / "_delta_log", version, {file.name: file.size for file in old}, added, aside / "entry")
+            (aside / unquote(action["path"])).rename(pinned.folder / unquote(action["path"]))
+        removed = {file.name: file.size for file in old}
+        commit(pinned, Change(operation="OPTIMIZE", removed=removed, added=added))
     finally:
         shutil.rmtree(aside, ignore_errors=True)
 
@@ -65,31 +63,4 @@ def _write(made: DeltaTable, log: Path, table: Table, rows: Iterator[pa.RecordBa
     )
     lines = (log / f"{made.version():020d}.json").read_bytes().splitlines()
     found = [json.loads(line) for line in lines]
-    return [action["add"] | {"dataChange": False} for action in found if "add" in action]
-
-
-def commit(log: Path, version: int, old: dict[str, int], added: list[dict[str, Any]], aside: Path) -> None:
-    """Name the log entry behind a version, or behind those that others have made since. Raises Conflict."""
-    now_ms = time.time_ns() // 1_000_000
-    metrics = {"num_added_files": len(added), "num_removed_files": len(old)}
-    told = {"timestamp": now_ms, "operation": "OPTIMIZE", "operationParameters": {}, "operationMetrics": metrics}
-    gone = {"dataChange": False, "deletionTimestamp": now_ms, "extendedFileMetadata": True, "partitionValues": {}}
-    actions: list[dict[str, Any]] = [{"commitInfo": told | {"engineInfo": "lamplight", BLOCKS: ""}}]
-    actions += [{"remove": {"path": name, "size": size, **gone}} for name, size in old.items()]
-    actions += [{"add": action} for action in added]
-    aside.write_text("".join(json.dumps(action) + "\n" for action in actions))
-    while True:
-        version += 1
-        entry = log / f"{version:020d}.json"
-        try:
-            os.link(aside, entry)
-        except FileExistsError:
-            if not old.keys().isdisjoint(_removed(entry)):
-                raise Conflict(f"{entry} has changed files that were to be exchanged") from None
-            continue
-        return
-
-
-def _removed(entry: Path) -> set[str]:
-    found = [json.loads(line) for line in entry.read_bytes().splitlines()]
-    return {unquote(action["remove"]["path"]) for action in found if "remove" in action}
+    return [action["add"] for action in found if "add" in action]

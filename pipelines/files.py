@@ -31,7 +31,7 @@ KEPT_ROWS = 200_000  # of a file; larger ones are compacted hours, of which few 
 _frames: OrderedDict[str, pl.DataFrame] = OrderedDict()
 _lock = Lock()
 _sizes: dict[str, int] = {}
-_listed: dict[str, tuple[int, list["File"]]] = {}
+_listed: dict[Path, tuple[int, list["File"]]] = {}
 
 
 class File(NamedTuple):
@@ -47,35 +47,48 @@ class File(NamedTuple):
     last_post: str = LAST_POST
 
 
-def listed(handle: DeltaTable, table: Table) -> list[File]:
-    """The files of the handle's version, from the table's log alone.
+def entry(log: Path, version: int) -> Path:
+    """A version's entry in a table's log."""
+    return log / f"{version:020d}.json"
+
+
+class Pinned(NamedTuple):
+    """A version of a table, and where its files lie."""
+
+    folder: Path
+    version: int
+
+
+def listed(pinned: Pinned, table: Table) -> list[File]:
+    """The files of a version, from the table's log alone.
 
     What is known of an earlier version is brought forward by the log entries since: asking Delta for all files takes
     longer with each file, and a tick asks for most tables anew.
     """
-    known = _listed.get(handle.table_uri)
-    version = handle.version()
-    if known is not None and known[0] == version:
+    known = _listed.get(pinned.folder)
+    if known is not None and known[0] == pinned.version:
         return known[1]
-    found = None if known is None or known[0] > version else _forward(handle, table, *known)
+    found = None if known is None or known[0] > pinned.version else _forward(pinned, table, *known)
     if found is None:
-        found = _asked(handle, table)
-    _listed[handle.table_uri] = version, found
+        found = _asked(pinned, table)
+    _listed[pinned.folder] = pinned.version, found
     return found
 
 
-def has_large(handle: DeltaTable, table: Table, blocks: Iterable[int]) -> bool:
+def has_large(pinned: Pinned, table: Table, blocks: Iterable[int]) -> bool:
     """Whether any of the blocks may have rows in a large file."""
     wanted = np.unique(np.fromiter(blocks, dtype=np.int64))
-    return any(_lies_in(file, wanted) for file in listed(handle, table) if file.rows > KEPT_ROWS)
+    return any(_count(file, wanted) for file in listed(pinned, table) if file.rows > KEPT_ROWS)
 
 
-def _lies_in(file: File, wanted: NDArray[np.int64]) -> bool:
+def _count(file: File, wanted: NDArray[np.int64]) -> int:
+    """How many of the blocks, which are sorted, lie within a file's bounds."""
     begin, end = np.searchsorted(wanted, [file.low_us // MINUTE_US, file.high_us // MINUTE_US + 1])
-    return bool(begin < end)
+    return int(end - begin)
 
 
-def _asked(handle: DeltaTable, table: Table) -> list[File]:
+def _asked(pinned: Pinned, table: Table) -> list[File]:
+    handle = DeltaTable(str(pinned.folder), version=pinned.version)
     actions = pa.table(handle.get_add_actions(flatten=True))
     bounds = [f"min.{table.time}", f"max.{table.time}"]
     if not set(bounds) <= set(actions.column_names):
@@ -94,13 +107,13 @@ def _asked(handle: DeltaTable, table: Table) -> list[File]:
     ]
 
 
-def _forward(handle: DeltaTable, table: Table, version: int, known: list[File]) -> list[File] | None:
+def _forward(pinned: Pinned, table: Table, version: int, known: list[File]) -> list[File] | None:
     """The files after the log entries since a version; None when one of them is gone or says too little."""
-    log = Path(_root(handle)) / "_delta_log"
+    log = pinned.folder / "_delta_log"
     found = {file.name: file for file in known}
     try:
-        for later in range(version + 1, handle.version() + 1):
-            for line in (log / f"{later:020d}.json").read_bytes().splitlines():
+        for later in range(version + 1, pinned.version + 1):
+            for line in entry(log, later).read_bytes().splitlines():
                 action = json.loads(line)
                 if "remove" in action:
                     found.pop(unquote(action["remove"]["path"]), None)
@@ -121,8 +134,29 @@ def _added(add: dict[str, Any], table: Table) -> File:
     return file._replace(first_post=stats["minValues"]["post_id"], last_post=stats["maxValues"]["post_id"])
 
 
-def _root(handle: DeltaTable) -> str:
-    return handle.table_uri.removeprefix("file://").rstrip("/")
+def without(pinned: Pinned, table: Table, blocks: Iterable[int]) -> tuple[list[pl.DataFrame], dict[str, int]]:
+    """What stays of the files that hold rows of blocks when these go, a frame for each that is not empty, and the bytes
+    of all these files by name."""
+    wanted = np.unique(np.fromiter(blocks, dtype=np.int64))
+    is_here = (pl.col(table.time).dt.epoch("us") // MINUTE_US).is_in(wanted.tolist())
+    left, names = [], {}
+    for file in listed(pinned, table):
+        count = _count(file, wanted)
+        if count == 0:
+            continue
+        if count < file.high_us // MINUTE_US - file.low_us // MINUTE_US + 1:
+            rows = _frame(f"{pinned.folder}/{file.name}", table, table.schema.names, file.rows)
+            stays = rows.filter(~is_here)
+            if stays.height == rows.height:
+                continue
+            left += [stays] if stays.height else []
+        names[file.name] = file.size
+    return left, names
+
+
+def keep(pinned: Pinned, table: Table, name: str, rows: pl.DataFrame) -> None:
+    """Keep the rows of a file that this process has just written."""
+    _keep(f"{pinned.folder}/{name}", _columns(rows, table.schema.names))
 
 
 def forget() -> None:
@@ -130,18 +164,17 @@ def forget() -> None:
     _listed.clear()
 
 
-def read(handle: DeltaTable, table: Table, blocks: Iterable[int], columns: Sequence[str] | None = None) -> pl.DataFrame:
-    """Rows of the given blocks (minutes since 1970) in the handle's version; some columns only, when named."""
+def read(pinned: Pinned, table: Table, blocks: Iterable[int], columns: Sequence[str] | None = None) -> pl.DataFrame:
+    """Rows of the given blocks (minutes since 1970) in a version; some columns only, when named."""
     wanted = np.unique(np.fromiter(blocks, dtype=np.int64))
     names = list(columns or table.schema.names)
     parts = [_columns(empty(table), names)]
-    root = _root(handle)
-    for file in listed(handle, table):
+    for file in listed(pinned, table):
         first, last = file.low_us // MINUTE_US, file.high_us // MINUTE_US
         begin, end = np.searchsorted(wanted, [first, last + 1])
         if begin == end:
             continue
-        place = f"{root}/{file.name}"
+        place = f"{pinned.folder}/{file.name}"
         if end - begin == last - first + 1:
             parts.append(_frame(place, table, names, file.rows))
             continue
@@ -168,14 +201,18 @@ def _frame(place: str, table: Table, names: list[str], rows: int) -> pl.DataFram
     if missing:
         more = _file(place, table, missing)
         kept = more if kept.is_empty() else kept.hstack(more)
+    _keep(place, kept, is_new=bool(missing))
+    return _columns(kept, names)
+
+
+def _keep(place: str, rows: pl.DataFrame, *, is_new: bool = True) -> None:
     with _lock:
-        _frames[place] = kept
+        _frames[place] = rows
         _frames.move_to_end(place)
-        if missing or place not in _sizes:
-            _sizes[place] = int(kept.estimated_size())
+        if is_new or place not in _sizes:
+            _sizes[place] = int(rows.estimated_size())
             while sum(_sizes.values()) > KEPT_BYTES:
                 del _sizes[_frames.popitem(last=False)[0]]
-    return _columns(kept, names)
 
 
 def _file(place: str, table: Table, names: list[str]) -> pl.DataFrame:

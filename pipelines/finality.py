@@ -19,7 +19,7 @@ from pipelines.announcements import announce, final_through
 from pipelines.kernels import finality as kernel
 from pipelines.kernels.finality import COVER, MESSAGES, STATEMENTS
 from pipelines.kernels.rows import FRAME_OF
-from pipelines.lake import file_bounds, open_table
+from pipelines.lake import file_bounds, newest_version, open_table
 from pipelines.stages import Setup, registry
 
 # streams whose readings become windows, by the table that their readings lie in
@@ -75,7 +75,7 @@ class Finality:
         return frozenset(name for name, table in STREAMS.items() if name in given and self._has_rows(table))
 
     def _has_rows(self, table: Table) -> bool:
-        return bool(file_bounds(open_table(self._setup.root, table.name), table))
+        return bool(file_bounds(newest_version(self._setup.root, table.name), table))
 
     def _take_up(self, since: datetime, covered: datetime) -> None:
         """Let the cover grow by what was received since the last look, or by the next part of event time."""

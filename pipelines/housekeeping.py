@@ -18,7 +18,7 @@ from contracts.times import US, from_us, isoformat
 from pipelines import files, lake
 from pipelines.exchange import exchange
 from pipelines.files import File
-from pipelines.lake import HOOKS, open_table
+from pipelines.lake import HOOKS, newest_version, open_table
 from pipelines.parquet import order
 from pipelines.piece import Piece, durably
 
@@ -59,7 +59,7 @@ def plan(root: Path, now_us: int) -> Iterator[Piece]:
     """The spans that are settled and lie in many files, of every table."""
     for name, table in TABLES.items():
         if lake.exists(root, name):
-            for span in spans(files.listed(open_table(root, name), table), table, now_us):
+            for span in spans(files.listed(newest_version(root, name), table), table, now_us):
                 yield _piece(root, span)
 
 
@@ -153,7 +153,7 @@ def _ranges(rows: pl.LazyFrame, column: str, count: int) -> list[_Range]:
 
 def compact(root: Path, table: Table, now_us: int, spans_s: Spans | None = None) -> int:
     """Compact a table at a moment; the number of spans."""
-    found = spans(files.listed(open_table(root, table.name), table), table, now_us, spans_s)
+    found = spans(files.listed(newest_version(root, table.name), table), table, now_us, spans_s)
     for span in found:
         rewrite(root, span)
     return len(found)

@@ -5,13 +5,13 @@ version; before every replacement the handle is brought up to date, because a ha
 commit hides another writer's.
 """
 
-import json
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 from deltalake import CommitProperties, DeltaTable, PostCommitHookProperties, write_deltalake
@@ -20,7 +20,9 @@ from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundErr
 from contracts.layout import Layout, make_folder
 from contracts.schemas import TABLES, Table
 from pipelines import counts, files
-from pipelines.blocks import any_of, block, blocks_of, changed_blocks, changed_posts, ranges, spans
+from pipelines.blocks import any_of, block, blocks_of, changed_blocks, changed_posts, ranges
+from pipelines.commit import Change, Conflict, add_file, commit, said, told
+from pipelines.files import Pinned, entry
 from pipelines.sparse import thin
 
 
@@ -35,10 +37,11 @@ class _Handles(threading.local):
 
 _forgotten = 0  # how often all threads' handles were given up
 _HANDLES = _Handles()
+_newest: dict[Path, int] = {}  # versions that were the newest when somebody asked
 _RETRIES = 50
-# Delta rewrites whole files, and with one file per commit a late reading would in time join a day into one file that
-# every tick writes anew (measured: 5.3 MB a commit after an hour of the pilot, 0.17 MB with small files)
+LIVE_ROWS = 4_096  # of neighbouring blocks in a file; one of 400 posts has more
 LIVE_FILE_BYTES = 256 * 1024
+# what Delta writes itself: its memory does not grow with the rows of the files
 BULK_FILE_BYTES = 16 * 1024 * 1024
 BULK_ROWS = 200_000
 BULK_BLOCKS = 60
@@ -53,8 +56,6 @@ CHECKPOINT_EVERY = 25
 # a checkpoint that a power cut undoes after it let log entries be removed would take the table with it, so checkpoints
 # and the removal of old entries have times of their own (durability, housekeeping)
 HOOKS = PostCommitHookProperties(create_checkpoint=False, cleanup_expired_logs=False)
-# each commit says which blocks it changes, so that others need not take a rewritten file for changed rows
-BLOCKS = "lamplight_blocks"
 
 
 @dataclass
@@ -62,7 +63,7 @@ class _Attempt:
     """One attempt to replace blocks of a table: which blocks of which version of which tables it has read."""
 
     table: Table
-    handle: DeltaTable
+    pinned: Pinned
     reads: list[tuple[Table, int, set[int]]] = field(default_factory=list)
 
 
@@ -77,10 +78,6 @@ class _Counts(threading.local):
 
 
 _COUNTS = _Counts()
-
-
-class Conflict(Exception):
-    """Another writer kept winning a block: the work must be done again from the readings."""
 
 
 def open_table(root: Path, name: str) -> DeltaTable:
@@ -135,10 +132,27 @@ def grace(seconds: int) -> dict[str, str]:
     }
 
 
+def newest_version(root: Path, name: str) -> Pinned:
+    """The newest version of a table; the table is made when it is missing.
+
+    Asked of the names of the log's entries: nothing but Delta's own work needs a handle, and bringing one up to date
+    took a tick 50 ms (it asks 60 times).
+    """
+    folder = Layout(root).table(name)
+    log, version = folder / "_delta_log", _newest.get(folder, -1)
+    if version < 0 or not entry(log, version).exists():  # (old entries are cleaned up)
+        version = open_table(root, name).version()
+    while entry(log, version + 1).exists():
+        version += 1
+    _newest[folder] = version
+    return Pinned(folder, version)
+
+
 def forget() -> None:
     """Open the tables anew: their files were changed behind the handles."""
     global _forgotten  # noqa: PLW0603
     _forgotten += 1
+    _newest.clear()
     files.forget()
 
 
@@ -152,7 +166,7 @@ def checkpoint(root: Path, before: dict[str, int], after: dict[str, int]) -> Non
 
 def versions(root: Path) -> dict[str, int]:
     """The vector of table versions as it stands."""
-    return {name: open_table(root, name).version() for name in TABLES}
+    return {name: newest_version(root, name).version for name in TABLES}
 
 
 def exists(root: Path, name: str) -> bool:
@@ -162,43 +176,43 @@ def exists(root: Path, name: str) -> bool:
 
 def count_rows(root: Path, name: str) -> int:
     """Rows of a table, from its log alone."""
-    return sum(file.rows for file in files.listed(open_table(root, name), TABLES[name]))
+    return sum(file.rows for file in files.listed(newest_version(root, name), TABLES[name]))
 
 
 def count_files(root: Path, name: str) -> int:
     """Files of a table, from its log alone."""
-    return len(files.listed(open_table(root, name), TABLES[name]))
+    return len(files.listed(newest_version(root, name), TABLES[name]))
 
 
 def file_sizes(root: Path, name: str) -> list[int]:
     """Bytes of each file of a table, from its log alone."""
-    return [file.size for file in files.listed(open_table(root, name), TABLES[name])]
+    return [file.size for file in files.listed(newest_version(root, name), TABLES[name])]
 
 
-def file_bounds(handle: DeltaTable, table: Table) -> list[tuple[str, int, int]]:
+def file_bounds(pinned: Pinned, table: Table) -> list[tuple[str, int, int]]:
     """(path, least, greatest) of each file's time column in microseconds since 1970, from the table's log alone."""
-    return [(file.name, file.low_us, file.high_us) for file in files.listed(handle, table)]
+    return [(file.name, file.low_us, file.high_us) for file in files.listed(pinned, table)]
 
 
 def read_blocks(
-    handle: DeltaTable, table: Table, blocks: Iterable[int], columns: Sequence[str] | None = None
+    pinned: Pinned, table: Table, blocks: Iterable[int], columns: Sequence[str] | None = None
 ) -> pl.DataFrame:
-    """Rows of the given blocks in the handle's pinned version; some columns only, when they are named."""
-    return files.read(handle, table, blocks, columns)
+    """Rows of the given blocks in a version; some columns only, when they are named."""
+    return files.read(pinned, table, blocks, columns)
 
 
 def read(root: Path, table: Table, blocks: set[int], columns: Sequence[str] | None = None) -> pl.DataFrame:
     """Rows of blocks as they stand now; some columns only, when they are named.
 
     Within `recompute` of `replace_blocks` it is noted what was read, and of the table that is being replaced the
-    pinned version is read: bringing its handle up to date would hide what another writer changed since.
+    pinned version is read: a newer one would hide what another writer changed since.
     """
     attempt = _ATTEMPT.get()
     is_own = attempt is not None and attempt.table is table
-    handle = attempt.handle if attempt is not None and is_own else open_table(root, table.name)
+    pinned = attempt.pinned if attempt is not None and is_own else newest_version(root, table.name)
     if attempt is not None:
-        attempt.reads.append((table, handle.version(), blocks))
-    return read_blocks(handle, table, blocks, columns)
+        attempt.reads.append((table, pinned.version, blocks))
+    return read_blocks(pinned, table, blocks, columns)
 
 
 def replace_blocks(
@@ -209,13 +223,12 @@ def replace_blocks(
     `recompute` reads its sources with `read`, after this table's version is pinned, and is called again after a
     conflict. Rows of the result lie in the given blocks; their order does not matter. Only blocks that change are
     written, and others may commit what `recompute` has read of other blocks and tables while it works: a derived table
-    is then made once more. Raises Conflict after many lost races.
+    is then made once more. Raises Conflict when another writer wins many times.
     """
     if not blocks:
         return False
     for _ in range(_RETRIES):
-        attempt = _Attempt(table, open_table(root, table.name))
-        pinned = attempt.handle.version()
+        attempt = _Attempt(table, newest_version(root, table.name))
         token = _ATTEMPT.set(attempt)
         try:
             existing = read(root, table, blocks)
@@ -225,24 +238,22 @@ def replace_blocks(
         changed = changed_blocks(existing, wanted, table)
         if not changed:
             return False
-        if attempt.handle.version() != pinned:
-            continue  # another writer's commit through this handle would be overwritten without a conflict
+        is_changed = block(table).is_in(list(changed))
+        rows = wanted.filter(is_changed)
         try:
-            rows = _write(attempt.handle, table, existing, wanted, changed)
-        except CommitFailedError:
+            version = put(attempt.pinned, table, rows, changed, existing.filter(is_changed))
+        except (CommitFailedError, Conflict):
             _COUNTS.found[counts.CONFLICTS + table.name] += 1
             continue
         except DeltaError:
             # whoever slept while the log was cleaned up cannot be told what it has missed
-            fresh = DeltaTable(str(Layout(root).table(table.name)))
-            if fresh.version() == pinned:
+            if newest_version(root, table.name) == attempt.pinned:
                 raise
-            _HANDLES.by_path[Layout(root).table(table.name)] = fresh, fresh.version()
             _COUNTS.found[counts.CONFLICTS + table.name] += 1
             continue
         _COUNTS.found[counts.REPLACED_BLOCKS + table.name] += len(changed)
-        _COUNTS.found[counts.WRITTEN_ROWS + table.name] += rows
-        if table.is_derived and _is_stale(root, attempt):
+        _COUNTS.found[counts.WRITTEN_ROWS + table.name] += rows.height
+        if table.is_derived and _is_stale(root, attempt, version):
             _COUNTS.found[counts.REPEATS + table.name] += 1
             continue
         return True
@@ -254,15 +265,7 @@ def append_rows(root: Path, table: Table, rows: pl.DataFrame) -> bool:
     only writer of the lake: what another has added meanwhile would not be united with these rows."""
     if rows.is_empty():
         return False
-    content = rows.sort(table.time).to_arrow().cast(table.schema)
-    write_deltalake(
-        open_table(root, table.name),
-        content,
-        mode="append",
-        target_file_size=LIVE_FILE_BYTES if content.num_rows < BULK_ROWS else BULK_FILE_BYTES,
-        commit_properties=commit_properties(blocks_of(rows, table)),
-        post_commithook_properties=HOOKS,
-    )
+    put(newest_version(root, table.name), table, rows, blocks_of(rows, table))
     return True
 
 
@@ -272,20 +275,18 @@ def take_counts() -> dict[str, int]:
     return found
 
 
-def _is_stale(root: Path, attempt: _Attempt) -> bool:
-    """Whether somebody else has changed what an attempt had read before its own commit, or before now in other tables.
+def _is_stale(root: Path, attempt: _Attempt, own: int) -> bool:
+    """Whether somebody else has changed what an attempt had read before its own commit (a version), or before now in
+    other tables.
 
     Whoever commits later reads this commit or finds it here: so the last of all who touch a row has seen all of it.
     """
-    own = attempt.handle.version()
     return any(
-        _is_changed(root, table, version, own if table is attempt.table else _newest(root, table) + 1, blocks)
-        for table, version, blocks in attempt.reads
+        _is_changed(
+            root, table, since, own if table is attempt.table else newest_version(root, table.name).version + 1, blocks
+        )
+        for table, since, blocks in attempt.reads
     )
-
-
-def _newest(root: Path, table: Table) -> int:
-    return open_table(root, table.name).version()
 
 
 def _is_changed(root: Path, table: Table, since: int, before: int, blocks: set[int]) -> bool:
@@ -293,53 +294,94 @@ def _is_changed(root: Path, table: Table, since: int, before: int, blocks: set[i
     log = Layout(root).table(table.name) / "_delta_log"
     for version in range(since + 1, before):
         try:
-            told = _told(log / f"{version:020d}.json")
+            changed = told(entry(log, version))
         except FileNotFoundError:
-            told = None  # cleaned up: this worker has slept for long
-        if told is None or not told.isdisjoint(blocks):
+            changed = None  # cleaned up: this worker has slept for long
+        if changed is None or not changed.isdisjoint(blocks):
             return True
     return False
 
 
-def _told(entry: Path) -> set[int] | None:
-    """The blocks that a log entry says it changes; None when it says nothing."""
-    for line in entry.read_text().splitlines():
-        words = json.loads(line).get("commitInfo", {}).get(BLOCKS)
-        if words is not None:
-            spans = [span.split("-") for span in words.split()]
-            return {block for first, end in spans for block in range(int(first), int(end))}
-    return None
+def put(
+    pinned: Pinned, table: Table, rows: pl.DataFrame, blocks: set[int], existing: pl.DataFrame | None = None
+) -> int:
+    """Commit rows of blocks in place of what these hold (`existing`), or beside it where that is None; the version.
+
+    Raises CommitFailedError, DeltaError or Conflict when another writer came first.
+    """
+    is_bulk = rows.height >= BULK_ROWS or len(blocks) >= BULK_BLOCKS
+    if is_bulk or (existing is not None and files.has_large(pinned, table, blocks)):
+        return _put_by_delta(pinned, table, rows, blocks, existing, is_bulk)
+    parts, removed = [rows.sort(table.time)], dict[str, int]()
+    if existing is not None:
+        parts, (left, removed) = _parts(rows, table), files.without(pinned, table, blocks)
+        # what stays of a file stays in one of its own: else late rows would in time join a day into one file, which
+        # every tick would write anew (measured: 5.3 MB a commit after an hour of the pilot, 0.17 MB with small files)
+        parts += left
+    added: list[dict[str, Any]] = []
+    try:
+        for part in parts:
+            added.append(add_file(pinned.folder, table, part))
+        change = Change(operation="WRITE", removed=removed, added=added, blocks=frozenset(blocks))
+        version = commit(pinned, change)
+    except BaseException:
+        for action in added:
+            (pinned.folder / action["path"]).unlink(missing_ok=True)
+        raise
+    for action, part in zip(added, parts, strict=True):
+        files.keep(pinned, table, action["path"], part)
+    return version
 
 
-def commit_properties(blocks: Iterable[int]) -> CommitProperties:
-    """What a commit says of itself: the blocks whose rows it changes; a compaction changes none."""
-    return CommitProperties(custom_metadata={BLOCKS: " ".join(f"{first}-{end}" for first, end in spans(blocks))})
+def _parts(rows: pl.DataFrame, table: Table) -> list[pl.DataFrame]:
+    """Rows in the order of their blocks, as files: blocks are divided only between files, so that to replace one seldom
+    needs another's rows written again."""
+    ordered = rows.sort(table.time)
+    found, begin = [], 0
+    for end in ordered.select(block(table).rle().struct.field("len").cum_sum()).to_series():
+        if end - begin >= LIVE_ROWS or end == ordered.height:
+            found.append(ordered[begin:end])
+            begin = end
+    return found
 
 
-def _write(handle: DeltaTable, table: Table, existing: pl.DataFrame, wanted: pl.DataFrame, blocks: set[int]) -> int:
+def _put_by_delta(
+    pinned: Pinned, table: Table, rows: pl.DataFrame, blocks: set[int], existing: pl.DataFrame | None, is_bulk: bool
+) -> int:
+    """As Delta does it: for many rows, and where rows of large files go."""
     predicate = any_of(
         f"({table.time} >= '{start.isoformat()}' AND {table.time} < '{end.isoformat()}')"
         for start, end in ranges(blocks)
     )
-    is_changed = block(table).is_in(list(blocks))
-    content = wanted.filter(is_changed)
     posts = None
-    if files.has_large(handle, table, blocks):
-        posts = changed_posts(existing.filter(is_changed), content, table)
+    if existing is not None and files.has_large(pinned, table, blocks):
+        posts = changed_posts(existing, rows, table)
     if posts is not None and len(posts) <= FEW_POSTS:
-        content = content.filter(pl.col("post_id").is_in(posts))
+        rows = rows.filter(pl.col("post_id").is_in(posts))
         named = any_of("post_id = '{}'".format(post.replace("'", "''")) for post in posts)
         predicate = f"({predicate}) AND ({named})"
+    handle = DeltaTable(str(pinned.folder), version=pinned.version)
     # by time, so that statistics of row groups prune; compaction sorts by post
-    rows = thin(content.sort(table.time), table).to_arrow().cast(table.schema)
-    is_bulk = rows.num_rows >= BULK_ROWS or len(blocks) >= BULK_BLOCKS
-    write_deltalake(
-        handle,
-        rows,
-        mode="overwrite",
-        predicate=predicate,
-        target_file_size=LIVE_FILE_BYTES if not is_bulk else BULK_FILE_BYTES,
-        commit_properties=commit_properties(blocks),
-        post_commithook_properties=HOOKS,
-    )
-    return int(rows.num_rows)
+    content = thin(rows.sort(table.time), table).to_arrow().cast(table.schema)
+    size = BULK_FILE_BYTES if is_bulk else LIVE_FILE_BYTES
+    words = CommitProperties(custom_metadata=said(frozenset(blocks)))
+    if existing is None:
+        write_deltalake(
+            handle,
+            content,
+            mode="append",
+            target_file_size=size,
+            commit_properties=words,
+            post_commithook_properties=HOOKS,
+        )
+    else:
+        write_deltalake(
+            handle,
+            content,
+            mode="overwrite",
+            predicate=predicate,
+            target_file_size=size,
+            commit_properties=words,
+            post_commithook_properties=HOOKS,
+        )
+    return int(handle.version())

@@ -29,6 +29,6 @@ class Piece:
 
 def durably(root: Path, name: str, work: Callable[[], None]) -> None:
     """Commit to a table, and make it durable here rather than in the tick that claims it."""
-    before = lake.open_table(root, name).version()
+    before = lake.newest_version(root, name).version
     work()
-    durability.make_durable(root, {name: before}, {name: lake.open_table(root, name).version()})
+    durability.make_durable(root, {name: before}, {name: lake.newest_version(root, name).version})

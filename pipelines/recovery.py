@@ -39,7 +39,7 @@ def settle(setup: Setup, positions: Positions) -> tuple[Positions, list[str]]:
 
 def _check_windows(setup: Setup) -> None:
     """Where windows of two lengths met, minutes would count twice in an hour, or not at all."""
-    handle = lake.open_table(setup.root, WINDOWS.name)
+    handle = lake.newest_version(setup.root, WINDOWS.name)
     newest = max(files.listed(handle, WINDOWS), key=lambda file: file.high_us, default=None)
     if newest is None:
         return
@@ -82,6 +82,7 @@ def _take_back(log: Path, claimed: int) -> list[int]:
         gone.append(log / LAST_CHECKPOINT)
     # the newest first: a crash in between leaves a shorter log, never one with a hole
     gone += [entries[version] for version in reversed(lost)]
+    gone += log.glob("_commit_*.json.tmp")  # entries that a killed process has not named
     for path in gone:
         path.unlink(missing_ok=True)
     if gone:

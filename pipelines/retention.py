@@ -81,7 +81,7 @@ def plan(root: Path, days: Days, now_us: int) -> Iterator[Piece]:
 
 
 def _removals(root: Path, table: Table, going: Mapping[str, int]) -> Iterator[Removal]:
-    listed = files.listed(lake.open_table(root, table.name), table)
+    listed = files.listed(lake.newest_version(root, table.name), table)
     done = removed.removed(root).done.get(table.name, {})
     limit_us = max(going.values())
     starts = {
@@ -120,7 +120,7 @@ def _remove(root: Path, one: Removal, going: Bounds) -> None:
     name = one.table.name
     removed.note(root, going)
     # a piece before may have put others in their place
-    one = one.among(files.listed(lake.open_table(root, name), one.table))
+    one = one.among(files.listed(lake.newest_version(root, name), one.table))
     pins.drop(root, name, one.ends)
     housekeeping.rewrite(root, one, ~one.is_gone, one.ends)
     removed.did(root, {name: dict.fromkeys(one.streams, one.end_us)})

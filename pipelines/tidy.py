@@ -11,6 +11,7 @@ from contracts.logs import say
 from contracts.retention import defaults
 from contracts.settings import SettingError
 from pipelines import disk, durability, housekeeping, lake, pins, retention
+from pipelines.commit import Conflict
 from pipelines.piece import Piece
 from pipelines.pins import Keep
 
@@ -45,7 +46,7 @@ def carry_out(root: Path, pieces: list[Piece]) -> Iterator[Piece]:
         disk.check_room(Layout(root).lake)
         try:
             piece.work()
-        except lake.Conflict:
+        except Conflict:
             continue
         except pins.LinkError as error:
             refusal = error

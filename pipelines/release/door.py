@@ -10,7 +10,6 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 import polars as pl
-from deltalake import DeltaTable
 
 from contracts.feeds import archive_day
 from contracts.products import PRODUCTS, Product
@@ -19,7 +18,8 @@ from contracts.schemas import FLOW_MINUTES, FLOW_WINDOW_S, WINDOWS
 from contracts.settings import SettingError
 from contracts.times import MINUTE_US, US, from_us
 from pipelines.config import Config
-from pipelines.lake import file_bounds, open_table, read_blocks
+from pipelines.files import Pinned
+from pipelines.lake import file_bounds, newest_version, read_blocks
 from pipelines.release import feeds, noise, traffic
 from pipelines.release.exact import newest, product_rows
 from pipelines.release.store import Store
@@ -67,15 +67,15 @@ class Door:
     def open(self, covered_us: int) -> None:
         """Publish what the lake holds; `covered_us`: every segment sealed before it is contained."""
         entries = registry(self.config.registry)
-        handle = open_table(self.config.root, WINDOWS.name)
-        changed = self._changed_windows(handle)
+        pinned = newest_version(self.config.root, WINDOWS.name)
+        changed = self._changed_windows(pinned)
         is_idle = covered_us >= self._idle_us
         if changed or is_idle:
-            self._write_latest(handle, entries, covered_us)
+            self._write_latest(pinned, entries, covered_us)
         if is_idle:
             self._idle_us = covered_us + IDLE_S * US
             self._write_traffic()
-        self._archive(handle, entries, changed, covered_us)
+        self._archive(pinned, entries, changed, covered_us)
         if covered_us >= self._noise_us:
             self._noise_us = covered_us + NOISE_LOOK_S * US
             self._release_noised(entries, covered_us)
@@ -94,13 +94,13 @@ class Door:
             period_s=period_s,
         )
 
-    def _changed_windows(self, handle: DeltaTable) -> set[int]:
+    def _changed_windows(self, pinned: Pinned) -> set[int]:
         """Starts (microseconds) of windows whose rows differ from those of the last look.
 
         Only windows in files that were not there are compared, by a fingerprint: a file is rewritten whenever any
         window in it changes.
         """
-        files = file_bounds(handle, WINDOWS)
+        files = file_bounds(pinned, WINDOWS)
         fresh = [(low, high) for path, low, high in files if path not in self._files]
         self._files = {path for path, _, _ in files}
         self._newest_us = max((high for _, _, high in files), default=0)
@@ -113,7 +113,7 @@ class Door:
         }
         if not minutes:
             return set()
-        rows = read_blocks(handle, WINDOWS, minutes)
+        rows = read_blocks(pinned, WINDOWS, minutes)
         prints = rows.group_by(pl.col("window_start").dt.epoch("us")).agg(
             pl.struct(pl.exclude("window_start")).hash().sort().implode().hash()
         )
@@ -123,12 +123,12 @@ class Door:
             del self._prints[start]
         return changed
 
-    def _write_latest(self, handle: DeltaTable, entries: Registry, covered_us: int) -> None:
+    def _write_latest(self, pinned: Pinned, entries: Registry, covered_us: int) -> None:
         period_minutes = self.config.window_s * US // MINUTE_US
         # the open window and enough closed ones that a silent post keeps its last for a while
         # a post whose clock is ahead may have begun windows that the city has not
         now_block = (covered_us or self._newest_us) // MINUTE_US
-        rows = read_blocks(handle, WINDOWS, range(now_block - 3 * period_minutes, now_block + 1))
+        rows = read_blocks(pinned, WINDOWS, range(now_block - 3 * period_minutes, now_block + 1))
         for product in EXACT:
             frame = newest(self._exact_rows(rows, product, entries, covered_us))
             feeds.write_latest(self.open_folder, product, frame, self._meta(covered_us, frame, self.config.window_s))
@@ -141,7 +141,7 @@ class Door:
     def _exact_rows(self, rows: pl.DataFrame, product: Product, entries: Registry, covered_us: int) -> pl.DataFrame:
         return product_rows(rows, product, entries, self._closed_through(covered_us), self.config.window_s)
 
-    def _archive(self, handle: DeltaTable, entries: Registry, changed: set[int], covered_us: int) -> None:
+    def _archive(self, pinned: Pinned, entries: Registry, changed: set[int], covered_us: int) -> None:
         period_us = self.config.window_s * US
         for start in changed:
             if start + period_us + REMEMBER_S * US < covered_us:
@@ -156,7 +156,7 @@ class Door:
             del self._due[start]
             del self._patience[start]
             self._archived.add(start)
-            rows = read_blocks(handle, WINDOWS, [start // MINUTE_US])
+            rows = read_blocks(pinned, WINDOWS, [start // MINUTE_US])
             for product in EXACT:
                 frame = self._exact_rows(rows, product, entries, covered_us)
                 if frame.is_empty():
@@ -167,7 +167,7 @@ class Door:
                     self.released_windows += 1
 
     def _release_noised(self, entries: Registry, covered_us: int) -> None:
-        flows = file_bounds(open_table(self.config.root, FLOW_MINUTES.name), FLOW_MINUTES)
+        flows = file_bounds(newest_version(self.config.root, FLOW_MINUTES.name), FLOW_MINUTES)
         first_us = min((low for _, low, _ in flows), default=None)
         waiting = traffic.waiting_windows(self._drawn, first_us, covered_us)
         if not waiting:

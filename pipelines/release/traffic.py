@@ -21,7 +21,7 @@ from contracts.schemas import (
 )
 from contracts.streams import HALF_MINUTE_S
 from contracts.times import MINUTE_US, US, from_us
-from pipelines.lake import open_table, read_blocks
+from pipelines.lake import newest_version, read_blocks
 from pipelines.release import noise
 from pipelines.release.store import Cell, Release, Store
 
@@ -68,12 +68,12 @@ def coverage(root: Path, posts: list[Lamppost], window_start_us: int) -> Coverag
     """
     inside = _blocks(window_start_us, window_start_us + _PERIOD_US)
     halves = (
-        read_blocks(open_table(root, FLOW_MINUTES.name), FLOW_MINUTES, inside)
+        read_blocks(newest_version(root, FLOW_MINUTES.name), FLOW_MINUTES, inside)
         .group_by(["post_id", "window_start"])
         .agg(halves=pl.col("half_minutes").max().clip(0, _HALVES_PER_MINUTE))
     )
     beats = (
-        read_blocks(open_table(root, DEVICE_STATUS.name), DEVICE_STATUS, range(inside.start - 1, inside.stop + 1))
+        read_blocks(newest_version(root, DEVICE_STATUS.name), DEVICE_STATUS, range(inside.start - 1, inside.stop + 1))
         .filter(pl.col("kind") != "will")
         .select("post_id", minute=pl.col("event_time").dt.truncate("1m"))
     )
@@ -97,7 +97,7 @@ def share_caught_up(root: Path, posts: list[Lamppost], covered_us: int) -> float
     `first_seq` is the lowest message that the device still held when it made this one.
     """
     recent = read_blocks(
-        open_table(root, LANE_FLOWS.name), LANE_FLOWS, _blocks(covered_us - 4 * MINUTE_US, covered_us + MINUTE_US)
+        newest_version(root, LANE_FLOWS.name), LANE_FLOWS, _blocks(covered_us - 4 * MINUTE_US, covered_us + MINUTE_US)
     )
     newest = recent.sort(["event_time", "seq"]).unique(subset="post_id", keep="last")
     caught_up = set(newest.filter(pl.col("seq") - pl.col("first_seq") <= IN_FLIGHT)["post_id"])
@@ -108,7 +108,7 @@ def draw(root: Path, store: Store, registry: Registry, window_start_us: int, cov
     """Draw one window over its whole public domain, zeros included, and write it once; False if it was drawn."""
     posts = public_domain(registry, window_start_us)
     block = window_start_us // MINUTE_US
-    rows = read_blocks(open_table(root, FLOW_WINDOWS.name), FLOW_WINDOWS, [block])
+    rows = read_blocks(newest_version(root, FLOW_WINDOWS.name), FLOW_WINDOWS, [block])
     counts = {(row[0], row[1]): row[2] for row in rows.select("post_id", "direction", "release_count").iter_rows()}
     cells = [(post.post_id, direction.direction_id) for post in posts for direction in post.directions]
     noised, rho = noise.draw([counts.get(cell, 0) for cell in cells])

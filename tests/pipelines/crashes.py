@@ -5,9 +5,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from unittest import mock
 
-from deltalake import write_deltalake
-
-from pipelines import exchange, lake
+from pipelines import commit, exchange, lake
 
 
 @dataclass
@@ -22,18 +20,18 @@ def dying_after(commits: int, death: type[BaseException] = KeyboardInterrupt) ->
     """Within, the commit after so many raises `death` instead."""
     life = Life()
 
-    def dying(*args: object, **kwargs: object) -> None:
+    def dying(*args: object) -> int:
         if life.commits == commits:
             raise death
         life.commits += 1
-        write_deltalake(*args, **kwargs)  # type: ignore[call-overload]
+        return put(*args)  # type: ignore[arg-type]
 
-    def dying_exchange(*args: object) -> None:
+    def dying_exchange(*args: object) -> int:
         if life.commits == commits:
             raise death
         life.commits += 1
-        exchanged(*args)  # type: ignore[arg-type]
+        return exchanged(*args)  # type: ignore[arg-type]
 
-    exchanged = exchange.commit
-    with mock.patch.object(lake, "write_deltalake", dying), mock.patch.object(exchange, "commit", dying_exchange):
+    put, exchanged = lake.put, commit.commit
+    with mock.patch.object(lake, "put", dying), mock.patch.object(exchange, "commit", dying_exchange):
         yield life

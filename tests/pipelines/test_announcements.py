@@ -28,7 +28,7 @@ from tests.pipelines.test_live import config_of
 
 def announced(root: Path) -> list[tuple[str, datetime, str]]:
     rows = lake.read_blocks(
-        lake.open_table(root, "announcements"),
+        lake.newest_version(root, "announcements"),
         ANNOUNCEMENTS,
         range(to_us(START) // 60_000_000 - 90, to_us(START) // 60_000_000 + 300),
     )

@@ -10,7 +10,7 @@ from random import Random
 
 import polars as pl
 import pytest
-from deltalake import DeltaTable, write_deltalake
+from deltalake import DeltaTable
 
 from contracts.layout import Layout, Positions, fsync_folder
 from contracts.schemas import OBSERVATIONS, TABLES
@@ -138,7 +138,7 @@ def test_a_power_cut_between_any_two_steps_loses_and_doubles_nothing(
     with disk.watched(monkeypatch):
         disk.begin()
         with monkeypatch.context() as patch:
-            patch.setattr(lake, "write_deltalake", after(write_deltalake))
+            patch.setattr(lake, "put", after(lake.put))
             patch.setattr(durability, "make_durable", after(durability.make_durable))
             drain(layout)
         cut()

@@ -6,14 +6,13 @@ from random import Random
 
 import polars as pl
 import pytest
-from deltalake import DeltaTable, write_deltalake
 from hypothesis import given
 from hypothesis import strategies as st
 
 from contracts.layout import Layout
 from contracts.schemas import OBSERVATIONS, TABLES
 from contracts.times import US, to_us
-from pipelines import exchange, files, housekeeping, lake, stages
+from pipelines import commit, exchange, files, housekeeping, lake, stages
 from pipelines.blocks import changed_posts
 from pipelines.files import File
 from pipelines.parquet import order
@@ -61,8 +60,9 @@ def test_days_become_sorted_ranges_of_posts(tmp_path: Path, small: None) -> None
     compacted(tmp_path)
     assert_same(tables(tmp_path), before)
     for name, table in TABLES.items():
-        listed = files.listed(lake.open_table(tmp_path, name), table)
-        assert sorted(listed) == sorted(files._asked(DeltaTable(str(setup.layout.table(name))), table))
+        pinned = lake.newest_version(tmp_path, name)
+        listed = files.listed(pinned, table)
+        assert sorted(listed) == sorted(files._asked(pinned, table))
         assert housekeeping.spans(listed, table, LONG_AFTER_US) == []
         parts: dict[int, list[pl.DataFrame]] = {}
         for file in sorted(listed, key=lambda one: (one.first_post, one.low_us)):
@@ -79,7 +79,7 @@ def test_days_become_sorted_ranges_of_posts(tmp_path: Path, small: None) -> None
 
 def test_what_is_young_or_lies_in_few_files_is_left(tmp_path: Path) -> None:
     filled(tmp_path)
-    listed = files.listed(lake.open_table(tmp_path, "observations"), OBSERVATIONS)
+    listed = files.listed(lake.newest_version(tmp_path, "observations"), OBSERVATIONS)
     newest_us = max(file.high_us for file in listed)
     assert all(span.end_us <= newest_us - 300 * US for span in _spans(listed, newest_us))
     assert _spans(listed[:3], LONG_AFTER_US) == []
@@ -132,7 +132,7 @@ def test_a_late_row_rewrites_the_files_of_its_post_only(tmp_path: Path, small: N
 
 
 def _names(layout: Layout) -> list[File]:
-    return files.listed(lake.open_table(layout.root, "observations"), OBSERVATIONS)
+    return files.listed(lake.newest_version(layout.root, "observations"), OBSERVATIONS)
 
 
 @pytest.mark.parametrize("theirs", ["KT1001", "TS1001"])
@@ -151,9 +151,11 @@ def test_two_writers_on_one_block_of_a_compacted_day(
         earlier = Landed(row.topic, row.payload, row.received - timedelta(seconds=at))
         return [stages.decode(workers, [land(workers.layout, [earlier], first=60_000 + 10 * at)])["observations"]]
 
+    put = lake.put
+
     def act() -> None:
         with monkeypatch.context() as patch:
-            patch.setattr(lake, "write_deltalake", write_deltalake)
+            patch.setattr(lake, "put", put)
             stages.unite_blocks(workers, "observations", decoded(theirs, 9))
 
     race(workers.layout, act, monkeypatch)
@@ -170,7 +172,7 @@ def test_two_writers_on_one_block_of_a_compacted_day(
 def test_an_exchange_gives_way_to_who_changed_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     setup, landed = filled(tmp_path)
     before = tables(tmp_path)
-    named = exchange.commit
+    named = commit.commit
 
     def late(*arguments: object) -> None:
         row = next(one for one in landed if one.topic.endswith("TS1001/weather"))
@@ -180,7 +182,7 @@ def test_an_exchange_gives_way_to_who_changed_a_file(tmp_path: Path, monkeypatch
         named(*arguments)  # type: ignore[arg-type]
 
     monkeypatch.setattr(exchange, "commit", late)
-    with pytest.raises(lake.Conflict):
+    with pytest.raises(commit.Conflict):
         housekeeping.compact(tmp_path, OBSERVATIONS, LONG_AFTER_US)
     after = tables(tmp_path)
     assert changed_posts(before["observations"], after["observations"], OBSERVATIONS) == ["TS1001"]

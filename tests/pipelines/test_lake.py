@@ -162,14 +162,15 @@ def race(layout: Layout, act: Callable[[], None], monkeypatch: pytest.MonkeyPatc
     """Let `act` commit through a handle of its own between our reading and our writing, once."""
     raced = False
 
-    def late(*args: object, **kwargs: object) -> None:
+    def late(*args: object) -> int:
         nonlocal raced
         if not raced:
             raced = True
             act()
-        write_deltalake(*args, **kwargs)  # type: ignore[call-overload]
+        return put(*args)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(lake, "write_deltalake", late)
+    put = lake.put
+    monkeypatch.setattr(lake, "put", late)
 
 
 def test_two_writers_on_one_block_lose_no_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -234,6 +235,6 @@ def test_files_known_by_the_log_entries_are_those_that_delta_lists(tmp_path: Pat
         if at % 400:
             housekeeping.compact_all(tmp_path, 2**62)
         for name, table in TABLES.items():
-            handle = lake.open_table(tmp_path, name)
-            assert sorted(files.listed(handle, table)) == sorted(files._asked(handle, table))
+            pinned = lake.newest_version(tmp_path, name)
+            assert sorted(files.listed(pinned, table)) == sorted(files._asked(pinned, table))
     assert lake.count_files(tmp_path, "observations") > 0

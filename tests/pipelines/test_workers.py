@@ -10,7 +10,6 @@ from random import Random
 
 import polars as pl
 import pytest
-from deltalake import write_deltalake
 from polars.testing import assert_frame_equal
 
 from contracts import schemas
@@ -22,7 +21,7 @@ from pipelines.kernels.unite import unite
 from tests.pipelines.crashes import dying_after
 from tests.pipelines.raw_log import START, Landed, land, make_root
 from tests.pipelines.test_lake import assert_same, dirty_log, setup_of, tables
-from tests.pipelines.workers import Turns, in_processes, weather, work
+from tests.pipelines.workers import PUT, Turns, as_another, in_processes, weather, work
 
 TEMPERATURE = re.compile(rb'"temperature_c":[0-9.-]+')
 FIRST = to_us(START) // MINUTE_US
@@ -68,21 +67,13 @@ def worked_between(act: Callable[[], None], table: str, patch: pytest.MonkeyPatc
     """Let another process do something between our reading and our writing of a table, once."""
     done: list[str] = []
 
-    def late(handle: object, *args: object, **kwargs: object) -> None:
-        if not done and Path(str(handle.table_uri).removeprefix("file://")).name == table:  # type: ignore[attr-defined]
+    def late(pinned: files.Pinned, *args: object) -> int:
+        if not done and pinned.folder.name == table:
             done.append(table)
             as_another(act)
-        write_deltalake(handle, *args, **kwargs)  # type: ignore[call-overload]
+        return PUT(pinned, *args)  # type: ignore[arg-type]
 
-    patch.setattr(lake, "write_deltalake", late)
-
-
-def as_another(act: Callable[[], None]) -> None:
-    """Act with handles of its own, as another process would."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(lake, "_HANDLES", lake._Handles())
-        patch.setattr(lake, "write_deltalake", write_deltalake)
-        act()
+    patch.setattr(lake, "put", late)
 
 
 @pytest.mark.parametrize("table", ["minutes", "flags", "windows", "hours"])
@@ -137,7 +128,7 @@ def test_a_commit_elsewhere_is_not_looked_at_again(tmp_path: Path, monkeypatch: 
 
     def another() -> None:
         work(setup_of(layout), [segments[1]])
-        listed = files.listed(lake.open_table(tmp_path, "minutes"), schemas.MINUTES)
+        listed = files.listed(lake.newest_version(tmp_path, "minutes"), schemas.MINUTES)
         housekeeping.rewrite(
             tmp_path, housekeeping.Span(table=schemas.MINUTES, start_us=0, end_us=2**60, files=tuple(listed))
         )
@@ -149,7 +140,7 @@ def test_a_commit_elsewhere_is_not_looked_at_again(tmp_path: Path, monkeypatch: 
     assert met[counts.REPLACED_BLOCKS + "minutes"] == 160
     assert not any(name.startswith((counts.REPEATS, counts.CONFLICTS)) for name in met), met
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(lake, "_told", lambda entry: None)  # who does not tell may have changed anything
+        patch.setattr(lake, "told", lambda entry: None)  # who does not tell may have changed anything
         more = [Landed(row.topic, row.payload.replace(b'"seq":', b'"seq":9'), row.received) for row in rows[:50]]
         late = [land(layout, part, first=at) for at, part in ((10_000, more), (20_000, more[:10]))]
         worked_between(partial(work, setup_of(layout), [late[1]]), "minutes", patch)

@@ -8,7 +8,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from deltalake import write_deltalake
+import pytest
 
 from contracts import payloads
 from contracts.layout import Layout, Segment
@@ -16,6 +16,8 @@ from contracts.topics import device_topic
 from pipelines import lake, stages
 from pipelines.stages import Setup
 from tests.pipelines.raw_log import BOOT, POSTS, START, Landed
+
+PUT = lake.put
 
 
 def weather(seed: int, minutes: int = 80) -> list[Landed]:
@@ -64,7 +66,7 @@ class Turns:
 
     def run(self, works: Sequence[Callable[[], None]], patch: Any) -> None:
         """Run all of them to their end; raises what the first that failed raised."""
-        for name, act in (("read_blocks", lake.read_blocks), ("write_deltalake", write_deltalake)):
+        for name, act in (("read_blocks", lake.read_blocks), ("put", lake.put)):
             patch.setattr(lake, name, self._giving_way(act))
         self._alive = list(range(len(works)))
         threads = [
@@ -128,3 +130,11 @@ def _process(root: Path, part: Sequence[Segment], barrier: Any, results: Any) ->
     for segment in part:
         work(setup, [segment])
     results.put(lake.take_counts())
+
+
+def as_another(act: Callable[[], None]) -> None:
+    """Act with handles of its own, as another process would."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(lake, "_HANDLES", lake._Handles())
+        patch.setattr(lake, "put", PUT)
+        act()
