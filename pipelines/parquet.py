@@ -22,8 +22,11 @@ HOURS_GROUP_ROWS = 8_192
 LEVEL = 9
 # numbers that step by one
 _COUNTED = {"seq", "first_seq"}
-# hardly a value comes twice: a dictionary would hold them all, and an index besides
-_CONTINUOUS = {
+# plain: either hardly a value comes twice (a dictionary would hold them all, and an index besides), or a stretch of
+# values comes again as a whole, as that of a message's times does for each of its quantities, which zstd sees and
+# packed differences hide
+_PLAIN = {
+    "last_event_time",
     "digest",
     "inverse_speed_sum_h_km",
     "speed_sum_kmh",
@@ -56,8 +59,8 @@ def _column(table: Table, column: pa.Field) -> ColumnProperties:
     # what no question leaves rows out by needs no bounds in each row group and in each entry of Delta's log
     is_sought = column.name in {"post_id", "received_time", table.time, *table.key} - {"boot_id", *_COUNTED}
     bounds: Literal["CHUNK", "NONE"] = "CHUNK" if is_sought else "NONE"
+    if column.name in _PLAIN:
+        return ColumnProperties(statistics_enabled=bounds, encoding="PLAIN")
     if pa.types.is_timestamp(column.type) or column.name in _COUNTED:
         return ColumnProperties(statistics_enabled=bounds, encoding="DELTA_BINARY_PACKED")
-    if column.name in _CONTINUOUS:
-        return ColumnProperties(statistics_enabled=bounds, encoding="PLAIN")
     return ColumnProperties(statistics_enabled=bounds, dictionary_enabled=True)
