@@ -30,30 +30,22 @@ def grown(before: pl.Expr, now: pl.Expr, greatest: pl.Expr | float = GREATEST_GR
 
 
 def growth(minutes: pl.DataFrame) -> pl.DataFrame:
-    """Counters' rows of MINUTES, in order of time, with `growth`: from the last minute that had a value to each one's
-    end.
+    """Counters' rows of MINUTES that have a value, with `growth`: from the last minute that had one to each one's end.
 
-    A minute that jumps up by more than can fall is taken as without a value, so that the way back is no restart; a
-    jump that stays adds nothing.
+    A minute that jumps up by more than can fall is left out, so that the way back is no restart; a jump that stays adds
+    nothing.
     """
-    steps = _steps(minutes)
+    rows = minutes.filter(pl.col("value_count") > 0).sort("post_id", "quantity", "window_start")
     is_jump = (pl.col("growth") > pl.col("limit")).fill_null(value=False)
-    state = ["first_value", "last_value", "increase"]
-    calm = steps.with_columns(
-        pl.when(~is_jump).then(pl.col(*state)), value_count=pl.when(~is_jump).then("value_count").otherwise(0)
-    ).drop("growth", "limit")
-    again = _steps(calm)
-    return again.with_columns(growth=pl.when(pl.col("growth") > pl.col("limit")).then(0.0).otherwise("growth"))
+    again = _steps(_steps(rows).filter(~is_jump))
+    return again.with_columns(growth=pl.when(is_jump).then(0.0).otherwise("growth"))
 
 
 def _steps(rows: pl.DataFrame) -> pl.DataFrame:
-    """Adds `growth` and the most that it can be, `limit`, to counters' minutes."""
-    group = ["post_id", "quantity"]
-    used = pl.col("value_count") > 0
-    before = pl.when(used).then(pl.col("last_value")).forward_fill().shift(1).over(group)
-    seen = pl.when(used).then(pl.col("window_start")).forward_fill().shift(1).over(group)
-    is_near = (pl.col("window_start") - seen).dt.total_seconds() <= COUNTER_GAP_S
-    gap = pl.when(is_near).then((pl.col("window_start") - seen).dt.total_minutes()).otherwise(0) + 1
-    limit = gap * GREATEST_GROWTH_PER_MINUTE
-    across = pl.when(is_near).then(grown(before, pl.col("first_value"), limit)).fill_null(0.0)
-    return rows.with_columns(growth=pl.when(used).then(pl.col("increase") + across), limit=limit)
+    """Adds `growth` and the most that it can be, `limit`, to counters' minutes in order of their series and time."""
+    is_same = pl.all_horizontal(pl.col(name) == pl.col(name).shift(1) for name in ("post_id", "quantity"))
+    since = pl.when(is_same).then(pl.col("window_start") - pl.col("window_start").shift(1))
+    is_near = since.dt.total_seconds() <= COUNTER_GAP_S
+    limit = (pl.when(is_near).then(since.dt.total_minutes()).otherwise(0) + 1) * GREATEST_GROWTH_PER_MINUTE
+    across = pl.when(is_near).then(grown(pl.col("last_value").shift(1), pl.col("first_value"), limit)).fill_null(0.0)
+    return rows.with_columns(growth=pl.col("increase") + across, limit=limit)
