@@ -1,4 +1,4 @@
-"""catalog.duckdb: views over exact file lists of one vector of Delta versions, built aside and swapped as a whole.
+"""catalog.duckdb: views over exact file lists of one vector of Delta versions, made aside and swapped as a whole.
 
 The vector is that of lake/positions.json, which the pipeline stores after the tables, or of a pin, so a catalogue never
 mixes states. The lake's vacuum keeps replaced files for minutes: a catalogue is valid for that long after the next one,
@@ -28,9 +28,9 @@ from warehouse.config import Config
 from warehouse.files import Listed, listed, time_span
 from warehouse.latest import Latest
 from warehouse.published import archived_products
-from warehouse.reference import SNAPSHOT, ReferenceTable, full_name, ingest_events, registry_tables, state
+from warehouse.reference import SNAPSHOT, ReferenceTable, ingest_events, registry_tables, state
 from warehouse.removed import removed_rows
-from warehouse.template import attached, list_files, place, template
+from warehouse.template import Working, template
 
 LOCK_WAIT_S = 30.0
 
@@ -50,12 +50,26 @@ class Source:
 
 
 @dataclass
-class FileLists:
-    """What a publisher keeps from one publishing to the next: the files of the versions that were asked for last, and
-    what files say. A version's files and a file's rows never change."""
+class Kept:
+    """What a publisher keeps from one publishing to the next: the files of the versions that were asked for last, what
+    files say, and the last catalogue. A version's files and a file's rows never change."""
 
     known: dict[str, Listed] = field(default_factory=dict)
     latest: Latest = field(default_factory=Latest)
+    working: Working | None = None
+
+    def made_of(self, empty: bytes) -> Working:
+        """A catalogue to fill, made of an empty one."""
+        if self.working is None or self.working.made_of is not empty:
+            self.close()
+            self.working = Working(empty)
+        return self.working
+
+    def close(self) -> None:
+        """Remove the last catalogue."""
+        if self.working is not None:
+            self.working.close()
+            self.working = None
 
     def of(self, layout: Layout, table: str, version: int) -> list[str]:
         """Paths of a table version's Parquet files below the data root, sorted. Raises SettingError when there is no
@@ -91,7 +105,7 @@ class Published:
 
 def publish(
     config: Config,
-    files: FileLists | None = None,
+    kept: Kept | None = None,
     *,
     source: Source | None = None,
     out: Path | None = None,
@@ -107,8 +121,8 @@ def publish(
     target = out or layout.catalogue
     aside = target.with_name(f".{target.stem}.aside.duckdb")
     with _only_publisher(layout.catalogue.with_name(".catalog.lock")):
-        files = files or FileLists()
-        source = source or files.current(layout)
+        keeping = kept or Kept()
+        source = source or keeping.current(layout)
         boundaries = read_boundaries(config.districts) if config.districts else ()
         covered_us = source.positions.covered_us
         registry = _registry(config.registry, stamp(config.registry))
@@ -120,15 +134,22 @@ def publish(
         try:
             empty = template(last_year, boundaries, root, archived)
             hours = [root + path for path in source.files[HOURS.name]]
-            tables += [_snapshot(source, root), state(covered_us), files.latest.of(hours)]
-            _build(aside, empty, source.files, tables, root, root if prefix is None else prefix)
+            tables += [_snapshot(source, root), state(covered_us), keeping.latest.of(hours)]
+            working = keeping.made_of(empty)
+            working.fill(source.files, tables, root, root if prefix is None else prefix)
+            working.copy(aside)
             aside.replace(target)
             fsync_folder(target.parent)
-        except (OSError, duckdb.IOException, duckdb.FatalException, duckdb.TransactionException) as error:
-            said = " ".join(str(error).split())
-            raise NotPublished(f"{target} is not published anew, the last one stays: {said}") from error
+        except BaseException as error:
+            keeping.close()
+            if isinstance(error, (OSError, duckdb.IOException, duckdb.FatalException, duckdb.TransactionException)):
+                said = " ".join(str(error).split())
+                raise NotPublished(f"{target} is not published anew, the last one stays: {said}") from error
+            raise
         finally:
             _forget(aside)
+            if kept is None:
+                keeping.close()
     return Published(
         path=target,
         positions=source.positions,
@@ -156,8 +177,7 @@ def _only_publisher(path: Path) -> Iterator[None]:
 
 def _forget(aside: Path) -> None:
     """Remove what a killed publisher left."""
-    for path in (aside, aside.with_name(f"{aside.name}.wal")):
-        path.unlink(missing_ok=True)
+    aside.unlink(missing_ok=True)
 
 
 def _snapshot(source: Source, root: str) -> ReferenceTable:
@@ -176,20 +196,3 @@ def _snapshot(source: Source, root: str) -> ReferenceTable:
         for name, files in source.files.items()
     ]
     return ReferenceTable(name="snapshot", rows=pa.Table.from_pylist(rows, SNAPSHOT))
-
-
-def _build(
-    path: Path, empty: bytes, files: dict[str, list[str]], tables: list[ReferenceTable], root: str, prefix: str
-) -> None:
-    path.write_bytes(empty)
-    with attached(path) as connection:
-        for table in tables:
-            connection.register("rows", table.rows)
-            connection.execute(f"INSERT INTO {full_name(table.name)} SELECT * FROM rows")
-            connection.unregister("rows")
-        for name, paths in files.items():
-            if paths:
-                list_files(connection, TABLES[name], paths)
-        # they are bound where the files are; where they will be read, there may be none yet
-        if prefix != root:
-            place(connection, prefix)

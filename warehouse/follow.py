@@ -8,7 +8,7 @@ from threading import Event
 
 from contracts.layout import stamp, write_progress
 from contracts.logs import say
-from warehouse.catalogue import FileLists, NotPublished, publish
+from warehouse.catalogue import Kept, NotPublished, publish
 from warehouse.config import Config
 
 NICENESS = 10  # the pipeline comes first
@@ -20,7 +20,11 @@ def follow(config: Config, stop: Event) -> None:
 
     What refuses for now (a full disk) is said once, and tried again.
     """
-    files = FileLists()
+    with contextlib.closing(Kept()) as kept:
+        _follow(config, kept, stop)
+
+
+def _follow(config: Config, kept: Kept, stop: Event) -> None:
     progress = config.layout.progress("warehouse")
     seen: object = None
     refusal = ""
@@ -33,7 +37,7 @@ def follow(config: Config, stop: Event) -> None:
         if stamps != seen:
             start = time.monotonic()
             try:
-                covered_us = publish(config, files).positions.covered_us
+                covered_us = publish(config, kept).positions.covered_us
             except NotPublished as error:
                 if str(error) != refusal:
                     refusal = str(error)

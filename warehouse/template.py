@@ -1,5 +1,6 @@
 """The catalogue of an empty lake: every view, table and comment, so that publishing only has to say which files."""
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
@@ -7,40 +8,91 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import duckdb
+import pyarrow as pa
 
 from contracts.schemas import TABLES, Table
 from warehouse.boundaries import Boundary
 from warehouse.macros import sql_macros
 from warehouse.published import published_views
-from warehouse.reference import DESCRIPTIONS, REFERENCE, full_name, standing
+from warehouse.reference import DESCRIPTIONS, REFERENCE, ReferenceTable, full_name, standing
 from warehouse.views import SCHEMAS, column_comments, quoted, raw_rows, raw_view, sql_views
 
 STORAGE_VERSION = "v1.5.0"  # so that DuckDB 1.5 opens the file too
 BLOCK_SIZE = 16_384  # a small table takes a block of its own, and the file is written each second (half as long)
 
 
-_engines: list[duckdb.DuckDBPyConnection] = []  # at most one, kept: to make and end one takes 20 ms
+class Working:
+    """A catalogue file of a process's own, filled anew for each publishing and copied. It stays open, because to open
+    and close it takes as long as all that a publishing changes; what is as it was is left."""
+
+    def __init__(self, content: bytes):
+        self._folder = TemporaryDirectory(prefix="lamplight-")
+        self.path = Path(self._folder.name) / "catalog.duckdb"
+        self.path.write_bytes(content)
+        self.made_of = content
+        self.connection = attach(self.path)
+        self._rows: dict[str, pa.Table] = {}
+        self._files: dict[str, list[str]] = {}
+        self._root: str | None = None
+
+    def fill(self, files: dict[str, list[str]], tables: list[ReferenceTable], root: str, prefix: str) -> None:
+        """Let it have these files of the lake's tables, below `prefix`, and these rows of its own tables. After an
+        error it is not to be used again."""
+        with transaction(self.connection):
+            for table in tables:
+                if (before := self._rows.get(table.name)) is None or not before.equals(table.rows):
+                    self.connection.register("rows", table.rows)
+                    self.connection.execute(f"DELETE FROM {full_name(table.name)}")
+                    self.connection.execute(f"INSERT INTO {full_name(table.name)} SELECT * FROM rows")
+                    self.connection.unregister("rows")
+                    self._rows[table.name] = table.rows
+            # files are bound where they are; where they will be read, there may be none yet
+            self._place(root)
+            for name, paths in files.items():
+                if self._files.get(name, []) != paths:
+                    list_files(self.connection, TABLES[name], paths)
+                    self._files[name] = paths
+            self._place(prefix)
+        self.connection.execute("CHECKPOINT catalog")
+
+    def _place(self, root: str) -> None:
+        if self._root != root:
+            place(self.connection, root)
+            self._root = root
+
+    def copy(self, path: Path) -> None:
+        """Make a durable copy as it was last filled."""
+        with path.open("wb") as file:
+            file.write(self.path.read_bytes())
+            file.flush()
+            os.fsync(file.fileno())
+
+    def close(self) -> None:
+        """Remove it."""
+        self.connection.close()
+        self._folder.cleanup()
+
+
+def attach(path: Path) -> duckdb.DuckDBPyConnection:
+    """A connection to a catalogue file, made when it is missing, under the name that catalog.duckdb is opened by."""
+    connection = duckdb.connect(":memory:")
+    connection.execute("SET enable_progress_bar = false")
+    options = f"STORAGE_VERSION {quoted(STORAGE_VERSION)}, BLOCK_SIZE {BLOCK_SIZE}"
+    connection.execute(f"ATTACH {quoted(str(path))} AS catalog ({options})")
+    connection.execute("USE catalog")
+    return connection
 
 
 @contextmanager
-def attached(path: Path) -> Iterator[duckdb.DuckDBPyConnection]:
-    """One transaction on a catalogue file; for one thread at a time."""
-    connection = _engines.pop() if _engines else duckdb.connect(":memory:")
+def transaction(connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
+    """Commit at the end; after an error nothing has happened."""
+    connection.execute("BEGIN")
     try:
-        connection.execute("SET enable_progress_bar = false")
-        # "catalog" is the name under which catalog.duckdb is opened
-        options = f"STORAGE_VERSION {quoted(STORAGE_VERSION)}, BLOCK_SIZE {BLOCK_SIZE}"
-        connection.execute(f"ATTACH {quoted(str(path))} AS catalog ({options})")
-        connection.execute("USE catalog")
-        connection.execute("BEGIN")
-        yield connection
-        connection.execute("COMMIT")
-        connection.execute("USE memory")
-        connection.execute("DETACH catalog")
+        yield
     except BaseException:
-        connection.close()
+        connection.execute("ROLLBACK")
         raise
-    _engines.append(connection)
+    connection.execute("COMMIT")
 
 
 @lru_cache(maxsize=2)
@@ -50,7 +102,7 @@ def template(last_year: int, boundaries: tuple[Boundary, ...], root: str, archiv
     calendar goes on to the end of `last_year`, and below `root` there is something of the products in `archived`."""
     with TemporaryDirectory(prefix="lamplight-") as folder:
         path = Path(folder) / "template.duckdb"
-        with attached(path) as connection:
+        with attach(path) as connection, transaction(connection):
             for schema in ("lake", *SCHEMAS):
                 connection.execute(f"CREATE SCHEMA {schema}")
             place(connection, root)

@@ -34,6 +34,7 @@ from warehouse.catalogue import publish
 from warehouse.query import open_catalogue
 
 ROOT = Path(__file__).parents[2]
+PATIENCE = 2_000  # looks at what a niced process does
 
 
 def test_the_catalogue_follows_the_stored_vector_and_not_the_tables(tmp_path: Path) -> None:
@@ -147,7 +148,7 @@ def step(root: Path, seed: int) -> int:
 
 
 def wait_until(root: Path, version: int, process: subprocess.Popen[bytes]) -> None:
-    for _ in range(400):
+    for _ in range(PATIENCE):
         if snapshot_version(root) == version:
             return
         assert process.poll() is None
@@ -161,12 +162,12 @@ def test_following_publishes_every_change_and_stops_cleanly(tmp_path: Path) -> N
         for seed in range(4):
             wait_until(tmp_path, step(tmp_path, seed), process)
         save_registry(Layout(tmp_path).registry, registry(3).file)
-        for _ in range(400):
+        for _ in range(PATIENCE):
             if ask(tmp_path, "SELECT count(*) AS n FROM lampposts")["n"].item():
                 break
             time.sleep(0.03)
         assert ask(tmp_path, "SELECT count(*) AS n FROM lampposts")["n"].item() == 4
-        for _ in range(400):
+        for _ in range(PATIENCE):
             if read_progress(Layout(tmp_path).progress("warehouse")).get("published", 0) >= 2:
                 break
             time.sleep(0.03)

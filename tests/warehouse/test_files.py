@@ -12,7 +12,7 @@ from contracts.schemas import FOOTFALL, HOURS
 from contracts.times import to_us
 from tests.warehouse.lake_samples import START, some_rows, write
 from warehouse import files
-from warehouse.catalogue import FileLists
+from warehouse.catalogue import Kept
 
 
 def grow(root: Path, seed: int) -> DeltaTable:
@@ -31,7 +31,7 @@ def wanted(table: DeltaTable, version: int) -> list[str]:
 
 
 def test_they_go_forward_and_back_as_delta_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    layout, lists, table = Layout(tmp_path), FileLists(), grow(tmp_path, 1)
+    layout, lists, table = Layout(tmp_path), Kept(), grow(tmp_path, 1)
     versions = range(table.version() + 1)
     expected = [wanted(table, version) for version in versions]
 

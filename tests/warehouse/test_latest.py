@@ -23,7 +23,7 @@ from pipelines.stages import Setup
 from tests.feed_samples import registry
 from tests.pipelines.raw_log import POSTS, land, make_root, messages
 from tests.warehouse.lake_samples import START, ask, config_of, store, write
-from warehouse.catalogue import FileLists, publish
+from warehouse.catalogue import Kept, publish
 from warehouse.latest import Latest
 
 CELL = ["post_id", "quantity"]
@@ -106,7 +106,7 @@ def of_readings(root: Path) -> pl.DataFrame:
 
 
 def test_it_is_that_of_the_readings_after_late_data_and_compaction(tmp_path: Path) -> None:
-    layout, random, kept = make_root(tmp_path), Random(4), FileLists()
+    layout, random, kept = make_root(tmp_path), Random(4), Kept()
     setup = Setup(root=layout.root, registry=layout.registry)
     # one post is silent soon, the other sends on; what was held back comes last
     landed = [
