@@ -49,9 +49,9 @@ QUERY_GRACE_S = 900
 LOG_AFTER_S = 300  # log entries stay so much longer than the files that they replaced
 # whose rows of a compacted file change is told to Delta: it then rewrites the files of these posts only
 FEW_POSTS = 64
-# A handle that has advanced by many commits is slow, because each adds a piece to its list of files: with 800 files a
-# replacement takes 35 ms behind a new handle, 187 ms a hundred commits later, 531 ms after eight hundred. A checkpoint
-# takes 57 ms and a new handle 12 ms.
+# A Delta handle that has advanced by many commits is slow, because each adds a piece to its list of files: with 800
+# files a replacement takes 35 ms behind a new handle, 187 ms a hundred commits later, 531 ms after eight hundred. A
+# checkpoint takes 57 ms and a new handle 12 ms.
 CHECKPOINT_EVERY = 25
 # a checkpoint that a power cut undoes after it let log entries be removed would take the table with it, so checkpoints
 # and the removal of old entries have times of their own (durability, housekeeping)
@@ -102,7 +102,7 @@ def open_table(root: Path, name: str) -> DeltaTable:
 
 def _is_newest(handle: DeltaTable, path: Path) -> bool:
     """Whether nobody has committed since: the handle's log entry is there and the next one is not. (Entries are cleaned
-    up oldest first.) Bringing a handle up to date that is so takes 1.25 ms, and a tick asks 60 times."""
+    up oldest first.) Bringing a handle up to date that is so takes 1.25 ms."""
     log, version = path / "_delta_log", handle.version()
     return (log / f"{version:020d}.json").exists() and not (log / f"{version + 1:020d}.json").exists()
 
