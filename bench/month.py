@@ -12,9 +12,11 @@ import os
 import subprocess
 import sys
 import time
+from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from random import Random
@@ -94,13 +96,21 @@ def settle(root: Path) -> None:
     """Leave of a lake what is left of it days later: compacted, what was replaced vacuumed, and claimed so."""
     lake.forget()
     positions = Positions.load(Layout(root).positions)
-    housekeeping.compact_all(root, time.time_ns() // 1000 + 7 * DAY_MINUTES * MINUTE_US)
+    largest = sorted(TABLES, key=lambda name: -lake.count_rows(root, name))
+    with ProcessPoolExecutor(len(HALVES), get_context("spawn")) as pool:
+        deque(pool.map(partial(_compact, root), largest), maxlen=0)
     durability.claim(root, positions, positions.offsets, positions.covered_us)
     for name in TABLES:
         handle = lake.open_table(root, name)
         handle.create_checkpoint()
         handle.vacuum(retention_hours=0, enforce_retention_duration=False, dry_run=False)
         handle.cleanup_metadata()
+
+
+def _compact(root: Path, name: str) -> None:
+    began = time.monotonic()
+    spans = housekeeping.compact(root, TABLES[name], time.time_ns() // 1000 + 7 * DAY_MINUTES * MINUTE_US)
+    print(f"{name}: {spans} spans compacted in {time.monotonic() - began:.0f} s", file=sys.stderr)
 
 
 def disk_bytes(folder: Path) -> int:
