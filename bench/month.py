@@ -34,7 +34,7 @@ from contracts.retention import EVER, RULES
 from contracts.schemas import TABLES
 from contracts.times import MINUTE_US, US, from_us, to_us
 from contracts.topics import device_topic
-from pipelines import durability, housekeeping, lake
+from pipelines import durability, housekeeping, lake, pins
 from sensors_sim.fleet import build
 
 DAY_MINUTES = 1440
@@ -93,17 +93,20 @@ def _take_up(layout: Layout) -> None:
 
 
 def settle(root: Path) -> None:
-    """Leave of a lake what is left of it days later: compacted, what was replaced vacuumed, and claimed so."""
+    """Leave of a lake what is left of it days later: compacted, what was replaced vacuumed, no pin of the time when it
+    was made, and claimed so."""
     lake.forget()
     positions = Positions.load(Layout(root).positions)
     largest = sorted(TABLES, key=lambda name: -lake.count_rows(root, name))
     with ProcessPoolExecutor(len(HALVES), get_context("spawn")) as pool:
         deque(pool.map(partial(_compact, root), largest), maxlen=0)
     durability.claim(root, positions, positions.offsets, positions.covered_us)
+    for moment in pins.moments(root):
+        pins.remove(root, moment)
     for name in TABLES:
         handle = lake.open_table(root, name)
         handle.create_checkpoint()
-        handle.vacuum(retention_hours=0, enforce_retention_duration=False, dry_run=False)
+        handle.vacuum(retention_hours=0, enforce_retention_duration=False, dry_run=False, full=True)
         handle.cleanup_metadata()
 
 

@@ -17,7 +17,7 @@ from contracts.schemas import ANNOUNCEMENTS, TABLES, Table
 from contracts.times import US, from_us, isoformat
 from pipelines import files, lake
 from pipelines.exchange import exchange
-from pipelines.files import File
+from pipelines.files import LAST_POST, File
 from pipelines.lake import HOOKS, newest_version, open_table
 from pipelines.parquet import order
 from pipelines.piece import Piece, durably
@@ -79,7 +79,7 @@ def spans(listed: Sequence[File], table: Table, now_us: int, spans_s: Spans | No
         left = []
         for number, own in sorted(by_span.items()):
             is_settled = (number + 1) * length_us + age_s * US <= now_us
-            if is_settled and depth(own) >= MANY_FILES:
+            if is_settled and _is_scattered(own):
                 start_us = number * length_us
                 found.append(Span(table=table, start_us=start_us, end_us=start_us + length_us, files=tuple(own)))
             else:
@@ -87,11 +87,17 @@ def spans(listed: Sequence[File], table: Table, now_us: int, spans_s: Spans | No
     return found
 
 
-def depth(listed: Sequence[File]) -> int:
-    """The most files that hold, or could by their statistics, rows of one post. Large ones do not count: nothing is
-    won by writing them again."""
+def _is_scattered(listed: Sequence[File]) -> bool:
+    """Whether a post's rows lie in many small files, or in several large ones, as a backfill leaves them. Of a table
+    without posts large ones need not be written again."""
+    large = [file for file in listed if file.size >= WHOLE_BYTES]
     small = [file for file in listed if file.size < WHOLE_BYTES]
-    edges = sorted([(file.first_post, 0) for file in small] + [(file.last_post, 1) for file in small])
+    return depth(small) >= MANY_FILES or depth([file for file in large if file.last_post != LAST_POST]) > 1
+
+
+def depth(listed: Sequence[File]) -> int:
+    """The most files that hold, or could by their statistics, rows of one post."""
+    edges = sorted([(file.first_post, 0) for file in listed] + [(file.last_post, 1) for file in listed])
     most = now = 0
     for _, is_end in edges:
         now += -1 if is_end else 1
@@ -193,10 +199,15 @@ def _has_grace(handle: DeltaTable, grace_s: int) -> bool:
 
 
 def _replaced(root: Path, name: str, grace_s: int) -> list[Path]:
+    """Files that no version needs which is younger than the grace, what killed writers left among them. It does not do
+    to ask for what the log says was replaced: a checkpoint forgets that as soon as the grace is over, and then nobody
+    knows of it (measured: of 929 such files of a backfill 21 were named)."""
     handle = _claimed(root, name)
     if handle is None or not _has_grace(handle, grace_s):
         return []
-    return [Layout(root).table(name) / one for one in handle.vacuum(dry_run=True)]
+    pinned = lake.newest_version(root, name)
+    alive = {file.name for file in files.listed(pinned, TABLES[name])}
+    return [pinned.folder / one for one in handle.vacuum(dry_run=True, full=True) if one not in alive]
 
 
 def _vacuum(root: Path, name: str, grace_s: int) -> None:

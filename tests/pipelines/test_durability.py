@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -239,6 +240,29 @@ def test_a_checkpoint_whose_pointer_is_gone_hinders_no_claim(three: tuple[Layout
     claimed = durability.claim(layout.root, Positions(offsets={}, versions={}, covered_us=0), {}, 0)
     assert claimed.versions["observations"] == 3
     assert observations(layout).equals(found[2])
+
+
+def test_a_vacuum_finds_what_checkpoints_have_forgotten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A checkpoint does not name files whose grace is over when it is made, and nothing names a killed writer's."""
+    monkeypatch.setattr(lake, "QUERY_GRACE_S", 1)
+    layout, landed = make_root(tmp_path), messages(3, minutes=24)
+    positions = Positions(offsets={}, versions={}, covered_us=0)
+    for at in range(0, 400, 40):
+        graph.run(setup_of(layout), [(land(layout, landed[at : at + 40], first=at),)])
+    folder = layout.table("minutes")
+    live = {Path(uri).name for uri in DeltaTable(str(folder)).file_uris()}
+    shutil.copy(folder / min(live), folder / "part-00000-killed-c000.snappy.parquet")
+    time.sleep(1.5)
+    lake.open_table(tmp_path, "minutes").create_checkpoint()
+    positions = durability.claim(tmp_path, positions, {"a": 400}, 0)
+    assert {path.name for path in folder.glob("*.parquet")} > live
+    # what is not claimed, and what is young, stays
+    graph.run(setup_of(layout), [(land(layout, landed[400:], first=400),)])
+    now = tables(tmp_path)
+    housekeeping.vacuum(tmp_path, 1)
+    assert_same(tables(tmp_path), now)
+    newer = {Path(uri).name for uri in DeltaTable(str(folder)).file_uris()}
+    assert {path.name for path in folder.glob("*.parquet")} == newer | live
 
 
 def test_checkpoints_and_old_entries_have_their_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -85,7 +85,12 @@ def test_what_is_young_or_lies_in_few_files_is_left(tmp_path: Path) -> None:
     assert _spans(listed[:3], LONG_AFTER_US) == []
     assert {span.end_us - span.start_us for span in _spans(listed, LONG_AFTER_US)} == {86_400 * US}
     large = [file._replace(size=housekeeping.WHOLE_BYTES) for file in listed]
-    assert _spans(large, LONG_AFTER_US) == []
+    assert _spans(large[:1] + listed[:3], LONG_AFTER_US) == []
+    assert len(_spans(large[:2], LONG_AFTER_US)) == 1  # as a backfill leaves a day: by time, all posts in each
+    apart = [file._replace(first_post=f"AA{at}", last_post=f"AA{at}") for at, file in enumerate(large)]
+    assert _spans(apart, LONG_AFTER_US) == []
+    without_posts = [file._replace(first_post="", last_post=files.LAST_POST) for file in large]
+    assert _spans(without_posts, LONG_AFTER_US) == []
 
 
 def _spans(listed: list[File], now_us: int) -> list[housekeeping.Span]:
