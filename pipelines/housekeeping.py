@@ -13,7 +13,7 @@ import pyarrow as pa
 from deltalake import DeltaTable
 
 from contracts.layout import Layout, Positions
-from contracts.schemas import ANNOUNCEMENTS, TABLES, Table
+from contracts.schemas import ANNOUNCEMENTS, HOURS, TABLES, Table
 from contracts.times import US, from_us, isoformat
 from pipelines import files, lake
 from pipelines.exchange import exchange
@@ -26,6 +26,8 @@ from pipelines.piece import Piece, durably
 # a commit has few files to look through; an hour when late readings are in; a UTC day when most stored ones are.
 Spans = Sequence[tuple[int, int]]
 SPANS_S: Spans = ((300, 300), (3600, 7200), (86_400, 86_400))
+# of hours a month is asked for at once: of as many weeks, not days, a group of rows is decoded
+WEEK_S = (7 * 86_400, 86_400)
 # a span is compacted when a post's rows lie in so many files that could be larger
 MANY_FILES = 4
 WHOLE_BYTES = 8 * 1024 * 1024
@@ -64,14 +66,16 @@ def plan(root: Path, now_us: int) -> Iterator[Piece]:
 
 
 def spans(listed: Sequence[File], table: Table, now_us: int, spans_s: Spans | None = None) -> list[Span]:
-    """The spans to compact at a moment, a longer one in place of shorter ones within it; `spans_s` stands for
-    SPANS_S."""
+    """The spans to compact at a moment, a longer one in place of shorter ones within it; `spans_s` stands for those of
+    the table."""
     if table is ANNOUNCEMENTS:  # few rows, which everybody asks for who recomputes or queries a window
         end_us = max((file.high_us for file in listed), default=0) + 1
         return [Span(table=table, start_us=0, end_us=end_us, files=tuple(listed))] if len(listed) >= MANY_FILES else []
     found: list[Span] = []
     left = list(listed)
-    for length_s, age_s in reversed(SPANS_S if spans_s is None else spans_s):
+    if spans_s is None:
+        spans_s = (*SPANS_S, WEEK_S) if table is HOURS else SPANS_S
+    for length_s, age_s in reversed(spans_s):
         length_us = length_s * US
         by_span: defaultdict[int, list[File]] = defaultdict(list)
         for file in left:

@@ -45,6 +45,8 @@ def open_catalogue(path: Path, limits: Limits | None = None) -> duckdb.DuckDBPyC
         raise SettingError(f"catalogue {path} cannot be opened: {one_line(error)}") from error
     # nothing is fetched from anywhere at run time: a question about a URL fails at once and says why
     connection.execute("SET TimeZone = 'UTC'; SET autoinstall_known_extensions = false")
+    # files of the lake never change, and to read the footers of a month again took longer than its hours
+    connection.execute("SET parquet_metadata_cache = true")
     names = ",".join(f"catalog.{schema}" for schema in ("main", *SCHEMAS))
     connection.execute(f"USE catalog; SET search_path = {quoted(names)}")
     return connection
