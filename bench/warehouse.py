@@ -32,7 +32,7 @@ from bench import analysts
 from bench.figures import figure
 from bench.month import disk_bytes, month
 from contracts.layout import Layout
-from contracts.quantities import of_stream
+from contracts.quantities import QUANTITIES, of_stream
 from contracts.schemas import FOOTFALL, OBSERVATIONS, READING_TABLES, TABLES, Table
 from contracts.times import US, from_us
 from pipelines import lake
@@ -115,6 +115,29 @@ def latest_of(values: str, crossings: str) -> str:
     return " UNION ALL ".join(parts)
 
 
+def hours_of(post_id: str, values: str, crossings: str) -> str:
+    """A post's hours by the readings themselves, each quantity by its method; restarts of counters are left out."""
+    methods = ", ".join(f"({quoted(row.name)}, {quoted(row.aggregation.value)})" for row in QUANTITIES.values())
+    hour = "time_bucket(INTERVAL 1 HOUR, event_time) AS window_start"
+    here = f"post_id = {quoted(post_id)} AND flag IN (1, 2) AND NOT is_conflicting"
+    parts = [
+        f"""SELECT quantity, {hour}, CASE method
+            WHEN 'circular' THEN degrees(atan2(avg(sin(radians(value))), avg(cos(radians(value)))))
+            WHEN 'energy mean' THEN 10 * log10(avg(pow(10, value / 10)))
+            WHEN 'maximum' THEN max(value)
+            WHEN 'counter difference' THEN max(value) - min(value)
+            ELSE avg(value)
+        END AS value
+        FROM {values} JOIN (VALUES {methods}) AS methods (quantity, method) USING (quantity)
+        WHERE {here} AND value IS NOT NULL GROUP BY quantity, method, window_start"""
+    ]
+    parts += [
+        f"SELECT '{name}', {hour}, sum({name})::DOUBLE FROM {crossings} WHERE {here} GROUP BY ALL"
+        for name in _CROSSINGS
+    ]
+    return " UNION ALL ".join(parts)
+
+
 def ask(connection: duckdb.DuckDBPyConnection, question: str) -> tuple[float, pl.DataFrame]:
     """Milliseconds until the answer is a frame, and the answer."""
     began = time.perf_counter()
@@ -149,10 +172,7 @@ def questions(root: Path, arguments: argparse.Namespace) -> None:
         for name, spent in ours.items():
             figure(f"query.{name}", value=spent, unit="ms", rounds=ROUNDS, **much)
         values, crossings = glob(layout, OBSERVATIONS), glob(layout, FOOTFALL)
-        hours = (
-            "SELECT quantity, time_bucket(INTERVAL 1 HOUR, event_time) AS window_start, avg(value) AS value "
-            f"FROM {values} WHERE {_USED} AND post_id = '{asked.posts[0]}' GROUP BY ALL"
-        )
+        hours = hours_of(asked.posts[0], values, crossings)
         for name, text in (("latest", latest_of(values, crossings)), ("month_hourly", hours)):
             theirs = median(ask(connection, text)[0] for _ in range(GLOB_ROUNDS))
             figure(f"query.{name}.glob/ours", value=theirs, unit="ms", against=ours[f"{name}_ms"], rounds=GLOB_ROUNDS)
