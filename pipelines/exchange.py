@@ -21,7 +21,7 @@ from deltalake import DeltaTable, write_deltalake
 from contracts.layout import Layout, make_folder
 from contracts.schemas import Table
 from pipelines.commit import Change, Conflict, commit
-from pipelines.files import File, listed
+from pipelines.files import File, entry, listed
 from pipelines.lake import HOOKS, newest_version
 from pipelines.parquet import small
 
@@ -61,6 +61,6 @@ def _write(made: DeltaTable, log: Path, table: Table, rows: Iterator[pa.RecordBa
         writer_properties=small(table),
         post_commithook_properties=HOOKS,
     )
-    lines = (log / f"{made.version():020d}.json").read_bytes().splitlines()
+    lines = entry(log, made.version()).read_bytes().splitlines()
     found = [json.loads(line) for line in lines]
     return [action["add"] for action in found if "add" in action]

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from contracts.schemas import Table
 from contracts.times import MINUTE_US, from_us, to_us
+from pipelines.blocks import block
 from pipelines.kernels.frames import empty
 from pipelines.sparse import needed, whole
 
@@ -138,7 +139,7 @@ def without(pinned: Pinned, table: Table, blocks: Iterable[int]) -> tuple[list[p
     """What stays of the files that hold rows of blocks when these go, a frame for each that is not empty, and the bytes
     of all these files by name."""
     wanted = np.unique(np.fromiter(blocks, dtype=np.int64))
-    is_here = (pl.col(table.time).dt.epoch("us") // MINUTE_US).is_in(wanted.tolist())
+    is_here = block(table).is_in(wanted.tolist())
     left, names = [], {}
     for file in listed(pinned, table):
         count = _count(file, wanted)
@@ -178,7 +179,7 @@ def read(pinned: Pinned, table: Table, blocks: Iterable[int], columns: Sequence[
         if end - begin == last - first + 1:
             parts.append(_frame(place, table, names, file.rows))
             continue
-        here = (pl.col(table.time).dt.epoch("us") // MINUTE_US).is_in(wanted[begin:end].tolist())
+        here = block(table).is_in(wanted[begin:end].tolist())
         if file.rows <= KEPT_ROWS:
             frame = _frame(place, table, list(dict.fromkeys([*names, table.time])), file.rows)
             parts.append(_columns(frame.filter(here), names))

@@ -1,8 +1,7 @@
 """Delta tables, replaced block by block under Delta's optimistic concurrency (law 4).
 
 A block is a minute of the table's time column. All dirty blocks of a table go in one commit from one pinned
-version; before every replacement the handle is brought up to date, because a handle that has advanced by its own
-commit hides another writer's.
+version, which is the newest when the replacement begins.
 """
 
 import threading
@@ -27,8 +26,8 @@ from pipelines.sparse import thin
 
 
 class _Handles(threading.local):
-    """Handles by path, of one thread, each with the version at which it was opened: a handle that another thread brings
-    up to date between our reading and our writing would hide a third writer's commit."""
+    """Handles by path, of one thread, each with the version at which it was opened: another thread would bring one up
+    to date while we read of it."""
 
     def __init__(self) -> None:
         self.by_path: dict[Path, tuple[DeltaTable, int]] = {}
@@ -104,7 +103,7 @@ def _is_newest(handle: DeltaTable, path: Path) -> bool:
     """Whether nobody has committed since: the handle's log entry is there and the next one is not. (Entries are cleaned
     up oldest first.) Bringing a handle up to date that is so takes 1.25 ms."""
     log, version = path / "_delta_log", handle.version()
-    return (log / f"{version:020d}.json").exists() and not (log / f"{version + 1:020d}.json").exists()
+    return entry(log, version).exists() and not entry(log, version + 1).exists()
 
 
 def _create(path: Path, table: Table) -> DeltaTable:
