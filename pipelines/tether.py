@@ -9,12 +9,17 @@ import sys
 _PR_SET_PDEATHSIG = 1
 
 
-def main(argv: list[str]) -> None:
-    """Does not return."""
+def bind(parent: int) -> None:
+    """Be killed when a parent dies, or rather the thread of it that began this process."""
     if sys.platform == "linux":
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != int(argv[0]):
+        if os.getppid() != parent:
             os._exit(1)  # it died before
+
+
+def main(argv: list[str]) -> None:
+    """Does not return."""
+    bind(int(argv[0]))
     os.execv(argv[1], argv[1:])
 
 

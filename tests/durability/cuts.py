@@ -22,18 +22,7 @@ from tests.durability.trace import Traced, parse
 from tests.end_to_end.city import ROOT, City, wait_for
 
 POSTS = 40
-# the chores of minutes in a second: compaction, checkpoints, and the removal of what they replaced
-HURRIED = """
-from contracts.settings import run
-from pipelines import chores, housekeeping, lake
-from pipelines.__main__ import main
-
-chores.TIDY_S, lake.CHECKPOINT_EVERY = 1, 3
-housekeeping.SPANS_S, housekeeping.MANY_FILES = ((600, 0), (3600, 0)), 2
-lake.QUERY_GRACE_S, lake.LOG_AFTER_S = 1, 0
-run(main)
-"""
-STAGES = (["-m", "ingest", "run"], ["-m", "ingest", "receipts"], ["-c", HURRIED, "run"])
+STAGES = (["-m", "ingest", "run"], ["-m", "ingest", "receipts"], ["-m", "tests.durability.hurried", "run"])
 
 
 @dataclass(frozen=True)

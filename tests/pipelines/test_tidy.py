@@ -1,13 +1,17 @@
 """The verb `tidy`, what it says and refuses; housekeeping beside the live loop; settings of both."""
 
-import errno
 import os
+import shutil
+import signal
+import subprocess
+import sys
 import time
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import duckdb
 import polars as pl
+import psutil
 import pytest
 
 from contracts.layout import Layout, Positions, try_lock
@@ -16,14 +20,16 @@ from contracts.schemas import TABLES
 from contracts.settings import SettingError
 from contracts.times import to_us
 from pipelines import __main__ as command
-from pipelines import chores, durability, housekeeping, lake, live, tidy
-from pipelines.chores import Chores
+from pipelines import chores, disk, durability, lake, live, tidy
+from pipelines.chores import Chores, ChoresError
 from pipelines.config import from_environment, parser
 from pipelines.metrics import Metrics
 from pipelines.pins import Keep
+from tests.end_to_end.city import wait_for
 from tests.pipelines.days import MIDNIGHT, days, setup_of, take_up, tidied
 from tests.pipelines.test_lake import assert_same, tables
 from tests.pipelines.test_retention import SHORT
+from tests.small_disk import small_file_system
 from warehouse import catalogue
 from warehouse.config import Config as WarehouseConfig
 
@@ -144,11 +150,16 @@ def loop_of(root: Path, monkeypatch: pytest.MonkeyPatch) -> live.Live:
     return live.Live(config, Metrics(config.layout.raw))
 
 
+def finished(found: Chores) -> None:
+    """Wait for the round's end; whatever ended it is raised."""
+    wait_for("the round", lambda: found.is_due)
+
+
 def test_the_live_loop_tidies_beside_its_ticks(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     loop, before = loop_of(root, monkeypatch), tables(root)
     files = {name: lake.count_files(root, name) for name in TABLES}
     loop.chores()
-    while loop._chores._thread is not None and loop._chores._thread.is_alive():
+    while not loop._chores.is_due:
         loop.tick()
     loop.close()
     assert lake.count_files(root, "observations") < files["observations"]
@@ -156,35 +167,77 @@ def test_the_live_loop_tidies_beside_its_ticks(root: Path, monkeypatch: pytest.M
     assert loop.metrics.registry.get_sample_value("lamplight_pipelines_chores_seconds")
 
 
-def test_a_disk_that_refuses_housekeeping_is_said_by_the_loop(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    loop = loop_of(root, monkeypatch)
-
-    def refused(*_: object) -> None:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    monkeypatch.setattr(housekeeping, "exchange", refused)
+def test_the_loop_outlives_its_housekeeping_and_not_the_other_way(
+    root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(chores, "TIDY_S", 0)
     rounds: list[float] = []
-    found = Chores(root, tidy.Rules(pins=Keep(0, 0)), rounds.append)
+    found, files = Chores(root, tidy.Rules(pins=Keep(0, 0)), rounds.append), lake.count_files(root, "observations")
     found.begin()
-    found._thread.join()  # type: ignore[union-attr]
-    with pytest.raises(OSError, match="No space"):
-        found.is_due  # noqa: B018
+    assert found.pid
+    os.kill(found.pid, signal.SIGKILL)
+    finished(found)
+    assert "housekeeping was killed by SIGKILL" in capsys.readouterr().err
+    found.begin()
+    finished(found)
     assert len(rounds) == 1
-    assert found.is_due
-    loop.close()
+    assert lake.count_files(root, "observations") < files
+    process = psutil.Process(found.pid)
+    found.close()
+    assert not process.is_running()
+
+
+def test_a_killed_loop_leaves_no_housekeeping_behind(root: Path) -> None:
+    program = (
+        "import sys, time; from pathlib import Path; from pipelines import tidy; from pipelines.chores import Chores\n"
+        "if __name__ == '__main__':\n"
+        "    found = Chores(Path(sys.argv[1]), tidy.Rules(), lambda _: None)\n"
+        "    found.begin(); print(found.pid, flush=True); time.sleep(60)"
+    )
+    loop = subprocess.Popen([sys.executable, "-c", program, root], stdout=subprocess.PIPE)
+    assert loop.stdout is not None
+    chore = psutil.Process(int(loop.stdout.readline()))
+    loop.kill()
+    loop.wait()
+    wait_for("its end", lambda: not chore.is_running() or chore.status() == psutil.STATUS_ZOMBIE)
+
+
+def test_a_disk_that_refuses_housekeeping_is_said_by_the_loop(
+    tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(chores, "TIDY_S", 0)
+    with small_file_system(tmp_path / "small", "16m") as small:
+        shutil.copytree(Layout(root).lake, Layout(small).lake)
+        rounds: list[float] = []
+        found = Chores(small, tidy.Rules(pins=Keep(0, 0)), rounds.append)
+        found.begin()
+        with pytest.raises(disk.DiskError) as refusal:
+            finished(found)
+        assert "MiB of room" in (disk.refusal(refusal.value) or "")
+        assert len(rounds) == 1
+        assert found.is_due
+        found.close()
+
+
+def test_what_else_ends_a_round_ends_the_loop(root: Path) -> None:
+    (Layout(root).lake / "positions.json").write_text("nonsense")
+    found = Chores(root, tidy.Rules(), lambda _: None)
+    found.begin()
+    with pytest.raises(ChoresError, match="Traceback"):
+        finished(found)
+    found.close()
 
 
 def test_without_links_the_loop_goes_on_and_says_so_once(
-    root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    root: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refused(*_: object) -> None:
-        raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
-
-    monkeypatch.setattr(Path, "hardlink_to", refused)
-    monkeypatch.setattr(time, "time_ns", lambda: to_us(NOW) * 1000)
-    found = Chores(root, tidy.Rules(days=dict.fromkeys(SHORT)), lambda _: None)
-    for _ in range(2):
-        found.begin()
-        found._thread.join()  # type: ignore[union-attr]
-    assert capsys.readouterr().err.count("takes no hard links") == 1
+    monkeypatch.setattr(chores, "TIDY_S", 0)
+    claim(root, datetime.now(UTC))
+    with small_file_system(Layout(root).pins, "1m"):
+        found = Chores(root, tidy.Rules(days=dict.fromkeys(SHORT)), lambda _: None)
+        for _ in range(2):
+            found.begin()
+            finished(found)
+        found.close()
+    assert capfd.readouterr().err.count("takes no hard links") == 1
     assert pl.scan_delta(lake.open_table(root, "observations")).collect().height
