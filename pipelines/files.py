@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 from pathlib import Path
 from threading import Lock
-from typing import Any, NamedTuple
+from typing import Any, Generic, NamedTuple, TypeVar
 from urllib.parse import unquote
 
 import numpy as np
@@ -27,12 +27,15 @@ from pipelines.sparse import needed, whole
 
 KEPT_BYTES = 256 * 1024 * 1024
 LAST_POST = "\U0010ffff"
+VIEWED_FILES = 8  # of a block, from which on its rows are kept together
 KEPT_ROWS = 200_000  # of a file; larger ones are compacted hours, of which few rows are asked for
 
-_frames: OrderedDict[str, pl.DataFrame] = OrderedDict()
 _lock = Lock()
-_sizes: dict[str, int] = {}
-_listed: dict[Path, tuple[int, list["File"]]] = {}
+_listed: dict[Path, "_Listing"] = {}
+_NO_BLOCKS = np.array([], dtype=np.int64)
+
+K = TypeVar("K")
+V = TypeVar("V", "_Kept", "_View")
 
 
 class File(NamedTuple):
@@ -60,32 +63,115 @@ class Pinned(NamedTuple):
     version: int
 
 
+class _Listing(NamedTuple):
+    """The files of a version, and the first and last block of each."""
+
+    version: int
+    files: list[File]
+    first: NDArray[np.int64]
+    last: NDArray[np.int64]
+
+
+class _Kept(NamedTuple):
+    """Rows of a file in the order of their blocks; the blocks, and where each begins and the last ends. Rows of a block
+    are a slice: to filter a file of a tick takes longer than all else that is done with it."""
+
+    rows: pl.DataFrame
+    blocks: NDArray[np.int64]
+    edges: NDArray[np.int64]
+    size: int
+
+    def among(self, wanted: NDArray[np.int64]) -> list[pl.DataFrame]:
+        """Rows of blocks, as slices; none is empty."""
+        turns = np.flatnonzero(np.diff(np.isin(self.blocks, wanted), prepend=False, append=False))
+        begins, ends = self.edges[turns[::2]].tolist(), self.edges[turns[1::2]].tolist()
+        return [self.rows.slice(begin, end - begin) for begin, end in zip(begins, ends, strict=True)]
+
+    def outside(self, wanted: NDArray[np.int64]) -> pl.DataFrame:
+        """Rows of all blocks but these."""
+        is_out = np.isin(self.blocks, wanted, invert=True)
+        return self.rows.filter(np.repeat(is_out, np.diff(self.edges)))
+
+
+class _View(NamedTuple):
+    """Rows of a block that lies in many files, and these as far as their bounds tell. The next version mostly has one
+    more; to put the same hundred slices together again in each tick took a fifth of it."""
+
+    names: list[str]
+    rows: pl.DataFrame
+    size: int
+
+
+class _Memory(Generic[K, V]):
+    """What was used last, of at most a share of KEPT_BYTES."""
+
+    def __init__(self, share: float):
+        self._share, self._bytes = share, 0
+        self._found: OrderedDict[K, V] = OrderedDict()
+
+    def get(self, key: K) -> V | None:
+        with _lock:
+            return self._found.get(key)
+
+    def keep(self, key: K, value: V) -> None:
+        with _lock:
+            before = self._found.pop(key, None)
+            self._found[key] = value
+            self._bytes += value.size - (before.size if before is not None else 0)
+            while self._bytes > self._share * KEPT_BYTES:
+                self._bytes -= self._found.popitem(last=False)[1].size
+
+    def clear(self) -> None:
+        with _lock:
+            self._found.clear()
+            self._bytes = 0
+
+
+_kept: _Memory[str, _Kept] = _Memory(1.0)
+_views: _Memory[tuple[Path, int], _View] = _Memory(0.5)  # mostly of the same bytes
+
+
 def listed(pinned: Pinned, table: Table) -> list[File]:
     """The files of a version, from the table's log alone.
 
     What is known of an earlier version is brought forward by the log entries since: asking Delta for all files takes
     longer with each file, and a tick asks for most tables anew.
     """
+    return _listing(pinned, table).files
+
+
+def _listing(pinned: Pinned, table: Table) -> _Listing:
     known = _listed.get(pinned.folder)
-    if known is not None and known[0] == pinned.version:
-        return known[1]
-    found = None if known is None or known[0] > pinned.version else _forward(pinned, table, *known)
+    if known is not None and known.version == pinned.version:
+        return known
+    is_older = known is not None and known.version < pinned.version
+    found = _forward(pinned, table, known.version, known.files) if known is not None and is_older else None
     if found is None:
         found = _asked(pinned, table)
-    _listed[pinned.folder] = pinned.version, found
-    return found
+    first, last = (
+        np.fromiter((edge // MINUTE_US for edge in edges), dtype=np.int64, count=len(found))
+        for edges in ((file.low_us for file in found), (file.high_us for file in found))
+    )
+    _listed[pinned.folder] = _Listing(pinned.version, found, first, last)
+    return _listed[pinned.folder]
+
+
+def _touched(pinned: Pinned, table: Table, blocks: Iterable[int]) -> list[tuple[File, NDArray[np.int64], bool]]:
+    """Each file that by its bounds may have rows of some blocks, these in their order, and whether it can have none of
+    others."""
+    wanted = np.unique(np.fromiter(blocks, dtype=np.int64))
+    listing = _listing(pinned, table)
+    begins, ends = np.searchsorted(wanted, listing.first), np.searchsorted(wanted, listing.last, side="right")
+    is_all = (ends - begins) == listing.last - listing.first + 1
+    return [
+        (listing.files[at], wanted[begins[at] : ends[at]], bool(is_all[at]))
+        for at in np.flatnonzero(ends > begins).tolist()
+    ]
 
 
 def has_large(pinned: Pinned, table: Table, blocks: Iterable[int]) -> bool:
     """Whether any of the blocks may have rows in a large file."""
-    wanted = np.unique(np.fromiter(blocks, dtype=np.int64))
-    return any(_count(file, wanted) for file in listed(pinned, table) if file.rows > KEPT_ROWS)
-
-
-def _count(file: File, wanted: NDArray[np.int64]) -> int:
-    """How many of the blocks, which are sorted, lie within a file's bounds."""
-    begin, end = np.searchsorted(wanted, [file.low_us // MINUTE_US, file.high_us // MINUTE_US + 1])
-    return int(end - begin)
+    return any(file.rows > KEPT_ROWS for file, _, _ in _touched(pinned, table, blocks))
 
 
 def _asked(pinned: Pinned, table: Table) -> list[File]:
@@ -138,26 +224,22 @@ def _added(add: dict[str, Any], table: Table) -> File:
 def without(pinned: Pinned, table: Table, blocks: Iterable[int]) -> tuple[list[pl.DataFrame], dict[str, int]]:
     """What stays of the files that hold rows of blocks when these go, a frame for each that is not empty, and the bytes
     of all these files by name."""
-    wanted = np.unique(np.fromiter(blocks, dtype=np.int64))
-    is_here = block(table).is_in(wanted.tolist())
     left, names = [], {}
-    for file in listed(pinned, table):
-        count = _count(file, wanted)
-        if count == 0:
-            continue
-        if count < file.high_us // MINUTE_US - file.low_us // MINUTE_US + 1:
-            rows = _frame(f"{pinned.folder}/{file.name}", table, table.schema.names, file.rows)
-            stays = rows.filter(~is_here)
-            if stays.height == rows.height:
+    for file, wanted, is_all in _touched(pinned, table, blocks):
+        if not is_all:
+            kept = _of_file(f"{pinned.folder}/{file.name}", table, table.schema.names)
+            stays = kept.outside(wanted)
+            if stays.height == kept.rows.height:
                 continue
-            left += [stays] if stays.height else []
+            left += [_columns(stays, table.schema.names)] if stays.height else []
         names[file.name] = file.size
     return left, names
 
 
 def keep(pinned: Pinned, table: Table, name: str, rows: pl.DataFrame) -> None:
-    """Keep the rows of a file that this process has just written."""
-    _keep(f"{pinned.folder}/{name}", _columns(rows, table.schema.names))
+    """Keep the rows of a file that this process has just written, if it is not large."""
+    if rows.height <= KEPT_ROWS:
+        _kept.keep(f"{pinned.folder}/{name}", _kept_of(_columns(rows, table.schema.names), table))
 
 
 def forget() -> None:
@@ -167,53 +249,69 @@ def forget() -> None:
 
 def read(pinned: Pinned, table: Table, blocks: Iterable[int], columns: Sequence[str] | None = None) -> pl.DataFrame:
     """Rows of the given blocks (minutes since 1970) in a version; some columns only, when named."""
-    wanted = np.unique(np.fromiter(blocks, dtype=np.int64))
     names = list(columns or table.schema.names)
     parts = [_columns(empty(table), names)]
-    for file in listed(pinned, table):
-        first, last = file.low_us // MINUTE_US, file.high_us // MINUTE_US
-        begin, end = np.searchsorted(wanted, [first, last + 1])
-        if begin == end:
-            continue
+    small: list[tuple[File, NDArray[np.int64]]] = []
+    for file, wanted, is_all in _touched(pinned, table, blocks):
         place = f"{pinned.folder}/{file.name}"
-        if end - begin == last - first + 1:
-            parts.append(_frame(place, table, names, file.rows))
-            continue
-        here = block(table).is_in(wanted[begin:end].tolist())
         if file.rows <= KEPT_ROWS:
-            frame = _frame(place, table, list(dict.fromkeys([*names, table.time])), file.rows)
-            parts.append(_columns(frame.filter(here), names))
+            small.append((file, wanted))
+        elif is_all:
+            parts.append(_file(place, table, names))
         else:
-            low, high = (from_us(int(at) * MINUTE_US) for at in (wanted[begin], wanted[end - 1] + 1))
+            low, high = (from_us(int(at) * MINUTE_US) for at in (wanted[0], wanted[-1] + 1))
             # a span, so that statistics of row groups tell which to leave out
-            scan = pl.scan_parquet(place, hive_partitioning=False)
-            scan = scan.filter(pl.col(table.time).is_between(low, high, "left") & here).select(needed(names, table))
-            parts.append(_columns(whole(scan.collect(), table), names))
+            scan = pl.scan_parquet(place, hive_partitioning=False).filter(
+                pl.col(table.time).is_between(low, high, "left") & block(table).is_in(wanted.tolist())
+            )
+            parts.append(_columns(whole(scan.select(needed(names, table)).collect(), table), names))
+    numbers, counts = np.unique(np.concatenate([_NO_BLOCKS, *(wanted for _, wanted in small)]), return_counts=True)
+    viewed: dict[int, list[str]] = {number: [] for number in numbers[counts >= VIEWED_FILES].tolist()}
+    for file, wanted in small:
+        others = [number for number in wanted.tolist() if number not in viewed]
+        for number in wanted.tolist() if viewed else ():
+            if number in viewed:
+                viewed[number].append(file.name)
+        if others:
+            kept = _of_file(f"{pinned.folder}/{file.name}", table, names)
+            parts += [_columns(part, names) for part in kept.among(np.array(others))]
+    parts += [_columns(_viewed(pinned.folder, table, names, *one), names) for one in viewed.items()]
     return pl.concat(parts)
 
 
-def _frame(place: str, table: Table, names: list[str], rows: int) -> pl.DataFrame:
-    """Columns of a file; kept when it is not large."""
-    if rows > KEPT_ROWS:
-        return _file(place, table, names)
-    with _lock:
-        kept = _frames.get(place, pl.DataFrame())
-    missing = [name for name in names if name not in kept.columns]
-    if missing:
-        more = _file(place, table, missing)
-        kept = more if kept.is_empty() else kept.hstack(more)
-    _keep(place, kept, is_new=bool(missing))
-    return _columns(kept, names)
+def _viewed(folder: Path, table: Table, names: list[str], number: int, files: list[str]) -> pl.DataFrame:
+    """Columns, and perhaps more, of a block's rows in files that are not large."""
+    view = _views.get((folder, number))
+    known = view.rows.columns if view is not None else []
+    if view is None or view.names != files[: len(view.names)] or not set(names) <= set(known):
+        known = list(dict.fromkeys([*known, *names]))
+        view = _View([], _columns(empty(table), known), 0)
+    if more := files[len(view.names) :]:
+        wanted = np.array([number])
+        parts = [part for name in more for part in _of_file(f"{folder}/{name}", table, known).among(wanted)]
+        rows = pl.concat([view.rows, *(_columns(part, known) for part in parts)])
+        view = _View(files, rows, view.size + sum(int(part.estimated_size()) for part in parts))
+    _views.keep((folder, number), view)
+    return view.rows
 
 
-def _keep(place: str, rows: pl.DataFrame, *, is_new: bool = True) -> None:
-    with _lock:
-        _frames[place] = rows
-        _frames.move_to_end(place)
-        if is_new or place not in _sizes:
-            _sizes[place] = int(rows.estimated_size())
-            while sum(_sizes.values()) > KEPT_BYTES:
-                del _sizes[_frames.popitem(last=False)[0]]
+def _of_file(place: str, table: Table, names: list[str]) -> _Kept:
+    """Columns of a file that is not large, and perhaps more."""
+    kept = _kept.get(place)
+    if kept is None or not set(names) <= set(kept.rows.columns):
+        known = kept.rows.columns if kept is not None else [table.time]
+        kept = _kept_of(_file(place, table, list(dict.fromkeys([*known, *names]))), table)
+    _kept.keep(place, kept)
+    return kept
+
+
+def _kept_of(rows: pl.DataFrame, table: Table) -> _Kept:
+    numbers = rows.get_column(table.time).dt.epoch("us").to_numpy() // MINUTE_US
+    if (np.diff(numbers) < 0).any():
+        order = np.argsort(numbers, kind="stable")
+        rows, numbers = rows[order], numbers[order]
+    begins = np.flatnonzero(np.diff(numbers, prepend=-1))
+    return _Kept(rows, numbers[begins], np.append(begins, rows.height), int(rows.estimated_size()))
 
 
 def _file(place: str, table: Table, names: list[str]) -> pl.DataFrame:

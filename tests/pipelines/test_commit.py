@@ -12,7 +12,7 @@ from polars.testing import assert_frame_equal
 
 from contracts.schemas import OBSERVATIONS
 from pipelines import commit, files, housekeeping, lake, stages
-from pipelines.blocks import blocks_of
+from pipelines.blocks import block, blocks_of
 from pipelines.kernels.unite import unite
 from tests.pipelines.raw_log import land, make_root
 from tests.pipelines.test_lake import setup_of
@@ -120,9 +120,10 @@ def test_what_fails_leaves_no_file(tmp_path: Path, rows: pl.DataFrame, monkeypat
 def test_replaced_again_and_again_it_is_what_was_put_in(
     tmp_path: Path, rows: pl.DataFrame, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Random parts, files of random size, compaction between: Delta's readers see what ours see, and bounds in the log
-    are those of the files."""
+    """Random parts, files of random size, compaction between: what our reads keep between versions is what Delta's
+    readers see, of any blocks and columns, and bounds in the log are those of the files."""
     random = Random(3)
+    every = sorted(blocks_of(rows, OBSERVATIONS))
     left = rows.sample(fraction=1.0, shuffle=True, seed=3)
     while left.height:
         monkeypatch.setattr(lake, "LIVE_ROWS", random.choice([1, 40, 4_096]))
@@ -130,13 +131,22 @@ def test_replaced_again_and_again_it_is_what_was_put_in(
         add(tmp_path, part)
         if random.random() < 0.2:
             housekeeping.compact_all(tmp_path, 2**62)
+        if random.random() < 0.3:
+            files._kept.clear()
+        monkeypatch.setattr(files, "VIEWED_FILES", random.choice([1, 3, 8]))
+        columns = random.sample(OBSERVATIONS.schema.names, random.randrange(1, 6))
+        blocks = random.sample(every, random.randrange(1, len(every)))
+        here = block(OBSERVATIONS).is_in(blocks)
+        got = lake.read_blocks(lake.newest_version(tmp_path, "observations"), OBSERVATIONS, blocks, columns)
+        want = stored(tmp_path).filter(here).select(columns)
+        assert_frame_equal(got.sort(columns), want.sort(columns), check_column_order=False)
     assert_frame_equal(stored(tmp_path), rows.sort(KEY), check_column_order=False)
     pinned = lake.newest_version(tmp_path, "observations")
     got = lake.read_blocks(pinned, OBSERVATIONS, blocks_of(rows, OBSERVATIONS))
     assert_frame_equal(got.sort(KEY), rows.sort(KEY), check_column_order=False)
     files.forget()
-    files._frames.clear()
-    files._sizes.clear()
+    files._kept.clear()
+    files._views.clear()
     assert lake.read_blocks(pinned, OBSERVATIONS, blocks_of(rows, OBSERVATIONS)).sort(KEY).equals(got.sort(KEY))
     for file in files.listed(pinned, OBSERVATIONS):
         content = pl.read_parquet(pinned.folder / file.name)
