@@ -15,6 +15,8 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from apache_beam.runners.worker.statesampler import StateSampler
+from apache_beam.utils.counters import CounterFactory
 
 from contracts.layout import Layout, Positions, Segment
 from contracts.schemas import TABLES
@@ -314,3 +316,9 @@ def test_what_the_stages_replace_is_counted(tmp_path: Path, landed: list[Landed]
         assert figure("conflicts", table=name) == 0
     for stage in ("decode", "unite", "minutes", "windows", "hours"):
         assert figure("stage_seconds", stage=stage) > 0
+
+
+def test_a_bundle_does_not_wait_for_what_times_it() -> None:
+    """Beam's default makes the end of a bundle wait for a tenth of what it took."""
+    graph.quick_samplers()
+    assert StateSampler("any", CounterFactory()).sampling_period_ms == graph.SAMPLE_MS
