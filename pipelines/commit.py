@@ -23,6 +23,7 @@ from contracts.schemas import Table
 from contracts.times import isoformat
 from pipelines.blocks import spans
 from pipelines.files import Pinned, entry
+from pipelines.parquet import ROW_GROUP_ROWS
 from pipelines.sparse import thin
 
 # each commit says which blocks it changes, so that others need not take a rewritten file for changed rows
@@ -117,7 +118,8 @@ def add_file(folder: Path, table: Table, rows: pl.DataFrame) -> dict[str, Any]:
     that `pipelines.files` and other readers leave files out by."""
     path = folder / f"part-00000-{uuid.uuid4()}-c000.snappy.parquet"
     try:
-        pq.write_table(thin(rows, table).to_arrow().cast(table.schema), path, store_schema=False)
+        content = thin(rows, table).to_arrow().cast(table.schema)
+        pq.write_table(content, path, row_group_size=ROW_GROUP_ROWS, store_schema=False)
     except BaseException:
         path.unlink(missing_ok=True)
         raise
