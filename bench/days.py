@@ -13,13 +13,13 @@ from statistics import median
 
 from bench.feed import SHARE_LATE, Devices, stored
 from bench.figures import figure
-from contracts.layout import Layout
+from contracts.layout import Layout, Positions
 from contracts.registry import RegistryFile, save_registry
 from contracts.schemas import TABLES
 from contracts.times import MINUTE_US
 from ingest.arrival import Arrival
 from ingest.landing import Landing
-from pipelines import files, graph, lake, live
+from pipelines import durability, files, graph, lake, live
 from pipelines.config import Config, from_environment, parser
 from pipelines.log import chunks, new_segments
 from pipelines.metrics import Metrics
@@ -56,8 +56,8 @@ class City:
             segments, _ = new_segments(self.layout.raw, offsets)
             graph.run(self.config.setup, chunks(segments))
             offsets = {"a": self.landing.next_offset}
-        versions = lake.versions(self.layout.root)
-        lake.checkpoint(self.layout.root, dict.fromkeys(versions, -1), versions)
+            if hour % 24 == 1:  # else the live loop would begin with the stored days
+                durability.claim(self.layout.root, Positions.load(self.layout.positions), offsets, end_us)
 
     def tick(self) -> float:
         """Seconds of a tick, chores left out; they run when they are due."""
