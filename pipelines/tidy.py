@@ -1,4 +1,4 @@
-"""A round of housekeeping: vacuum, pins, retention, compaction, planned as a whole and done piece by piece. The verb
+"""A round of housekeeping: pins, vacuum, retention, compaction, planned as a whole and done piece by piece. The verb
 `tidy` does one, or says what it would do; the live loop does one each minute beside its ticks."""
 
 import time
@@ -35,7 +35,9 @@ def plan(root: Path, rules: Rules, now_us: int) -> list[Piece]:
         if touched.isdisjoint((piece.table, name) for name in piece.names)
     ]
     vacuums = list(housekeeping.vacuum_plan(root, rules.grace_s))
-    return [*vacuums, *pins.plan(root, rules.pins, now_us), *removals, *joins]
+    # a pin is of the state that was claimed when it was planned; where the grace is shorter than a round, the vacuum
+    # may take that state's files
+    return [*pins.plan(root, rules.pins, now_us), *vacuums, *removals, *joins]
 
 
 def carry_out(root: Path, pieces: list[Piece]) -> Iterator[Piece]:
