@@ -268,13 +268,12 @@ def read(pinned: Pinned, table: Table, blocks: Iterable[int], columns: Sequence[
     numbers, counts = np.unique(np.concatenate([_NO_BLOCKS, *(wanted for _, wanted in small)]), return_counts=True)
     viewed: dict[int, list[str]] = {number: [] for number in numbers[counts >= VIEWED_FILES].tolist()}
     for file, wanted in small:
-        others = [number for number in wanted.tolist() if number not in viewed]
-        for number in wanted.tolist() if viewed else ():
-            if number in viewed:
-                viewed[number].append(file.name)
-        if others:
+        is_viewed = np.isin(wanted, list(viewed))
+        for number in wanted[is_viewed].tolist():
+            viewed[number].append(file.name)
+        if not is_viewed.all():
             kept = _of_file(f"{pinned.folder}/{file.name}", table, names)
-            parts += [_columns(part, names) for part in kept.among(np.array(others))]
+            parts += [_columns(part, names) for part in kept.among(wanted[~is_viewed])]
     parts += [_columns(_viewed(pinned.folder, table, names, *one), names) for one in viewed.items()]
     return pl.concat(parts)
 

@@ -310,12 +310,13 @@ def put(
     Raises CommitFailedError, DeltaError or Conflict when another writer came first.
     """
     is_bulk = rows.height >= BULK_ROWS or len(blocks) >= BULK_BLOCKS
-    if existing is not None and not existing.is_empty() and (is_bulk or files.has_large(pinned, table, blocks)):
-        return _put_by_delta(pinned, table, rows, blocks, existing, is_bulk)
+    replaced = None if existing is None or existing.is_empty() else existing
+    if replaced is not None and (is_bulk or files.has_large(pinned, table, blocks)):
+        return _put_by_delta(pinned, table, rows, blocks, replaced, is_bulk)
     # rows to append are mostly few, and of many blocks
     parts = [rows.sort(table.time)] if existing is None and not is_bulk else _parts(rows, table, is_bulk=is_bulk)
     removed: dict[str, int] = {}
-    if existing is not None and not existing.is_empty():
+    if replaced is not None:
         left, removed = files.without(pinned, table, blocks)
         # what stays of a file stays in one of its own: else late rows would in time join a day into one file, which
         # every tick would write anew (measured: 5.3 MB a commit after an hour of the pilot, 0.17 MB with small files)

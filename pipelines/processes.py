@@ -48,6 +48,13 @@ def quiet_beam() -> None:
     logging.getLogger().addFilter(lambda record: "apitools" not in record.getMessage())
 
 
+def how_ended(process: SpawnProcess) -> str:
+    """What befell a process that has closed its end: was killed by SIGKILL."""
+    process.join()
+    code = process.exitcode or 0
+    return f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+
+
 def cores() -> int:
     """Cores that this process may use."""
     return len(os.sched_getaffinity(0))
@@ -133,10 +140,7 @@ class Processes:
         return answer
 
     def _end_of(self, worker: _Worker, share: Share | None) -> WorkerError:
-        worker.process.join()
-        code = worker.process.exitcode or 0
-        how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
-        return WorkerError(f"worker {worker.process.pid} {how} at {_named(share or ())}")
+        return WorkerError(f"worker {worker.process.pid} {how_ended(worker.process)} at {_named(share or ())}")
 
 
 def _named(share: Share) -> str:
