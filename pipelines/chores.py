@@ -17,7 +17,6 @@ from typing import Any
 from contracts.logs import say
 from pipelines import disk, lake, tether, tidy
 from pipelines.pins import LinkError
-from pipelines.processes import how_ended
 
 TIDY_S = 60  # between the starts of two rounds
 NICE = 10
@@ -97,7 +96,11 @@ class Chores:
     def _end(self) -> None:
         """The process is gone: one that takes too much memory, mostly. The next round begins another."""
         assert self._process is not None
-        say("pipelines", f"housekeeping {how_ended(self._process)}; what it left is done in the next round", "warning")
+        say(
+            "pipelines",
+            f"housekeeping {tether.how_ended(self._process)}; what it left is done in the next round",
+            "warning",
+        )
         self.close()
 
 

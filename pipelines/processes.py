@@ -19,7 +19,7 @@ import pyarrow as pa
 
 from contracts.layout import Segment
 from contracts.segments import read_segment
-from pipelines import disk, files, lake
+from pipelines import disk, files, lake, tether
 from pipelines.log import chunks
 from pipelines.stages import Setup
 
@@ -46,13 +46,6 @@ def quiet_beam() -> None:
     said once, by us."""
     logging.getLogger("apache_beam").setLevel(logging.CRITICAL)
     logging.getLogger().addFilter(lambda record: "apitools" not in record.getMessage())
-
-
-def how_ended(process: SpawnProcess) -> str:
-    """What befell a process that has closed its end: was killed by SIGKILL."""
-    process.join()
-    code = process.exitcode or 0
-    return f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
 
 
 def cores() -> int:
@@ -140,7 +133,7 @@ class Processes:
         return answer
 
     def _end_of(self, worker: _Worker, share: Share | None) -> WorkerError:
-        return WorkerError(f"worker {worker.process.pid} {how_ended(worker.process)} at {_named(share or ())}")
+        return WorkerError(f"worker {worker.process.pid} {tether.how_ended(worker.process)} at {_named(share or ())}")
 
 
 def _named(share: Share) -> str:

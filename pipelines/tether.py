@@ -5,6 +5,7 @@ import ctypes
 import os
 import signal
 import sys
+from multiprocessing.process import BaseProcess
 
 _PR_SET_PDEATHSIG = 1
 
@@ -15,6 +16,13 @@ def bind(parent: int) -> None:
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
         if os.getppid() != parent:
             os._exit(1)  # it died before
+
+
+def how_ended(process: BaseProcess) -> str:
+    """What befell a process that has closed its end: was killed by SIGKILL."""
+    process.join()
+    code = process.exitcode or 0
+    return f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
 
 
 def main(argv: list[str]) -> None:
