@@ -12,6 +12,7 @@ import time
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -125,11 +126,10 @@ def add_file(folder: Path, table: Table, rows: pl.DataFrame) -> dict[str, Any]:
         raise
     status = path.stat()
     names = [table.time, *(["post_id"] if "post_id" in table.key else [])]
-    sought = rows.select(names)
     stats = {
         "numRecords": rows.height,
-        "minValues": _bounds(sought.min(), table),
-        "maxValues": _bounds(sought.max(), table),
+        "minValues": {name: _bound(rows.get_column(name).min()) for name in names},
+        "maxValues": {name: _bound(rows.get_column(name).max()) for name in names},
         "nullCount": dict.fromkeys(names, 0),
     }
     return {
@@ -141,5 +141,5 @@ def add_file(folder: Path, table: Table, rows: pl.DataFrame) -> dict[str, Any]:
     }
 
 
-def _bounds(row: pl.DataFrame, table: Table) -> dict[str, Any]:
-    return {name: isoformat(value) if name == table.time else value for name, value in row.row(0, named=True).items()}
+def _bound(value: object) -> str:
+    return isoformat(value) if isinstance(value, datetime) else str(value)

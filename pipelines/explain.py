@@ -36,9 +36,9 @@ TABLES_OF: dict[str, tuple[tuple[Table, ...], tuple[Table, ...]]] = {
 _HEAD = f"""\
 The graph that `run` builds each tick and `backfill` for each share of the log, on an explicit FnApiRunner; `stream`
 runs the same over a log without end.
-Elements are references to segments, Arrow record batches and numbers of blocks, never rows. A block is a minute of a
-table's time; all blocks of a table that change are replaced in one Delta commit, and who loses against another writer
-makes them again (pipelines/lake.py). The work of each step is in pipelines/stages.py, its arithmetic in
+Elements are references to segments, Arrow record batches, numbers of blocks and names of posts, never rows. A block is
+a minute of a table's time; all blocks of a table that change are replaced in one Delta commit, and who loses against
+another writer makes them again (pipelines/lake.py). The work of each step is in pipelines/stages.py, its arithmetic in
 pipelines/kernels. `run` stores lake/positions.json after the tables, and the release door opens after that.
 
 segments of raw/, in groups of about {CHUNK_ROWS:,} messages"""

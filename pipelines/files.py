@@ -8,6 +8,7 @@ import json
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from datetime import datetime
+from itertools import chain
 from pathlib import Path
 from threading import Lock
 from typing import Any, Generic, NamedTuple, TypeVar
@@ -32,7 +33,6 @@ KEPT_ROWS = 200_000  # of a file; larger ones are compacted hours, of which few 
 
 _lock = Lock()
 _listed: dict[Path, "_Listing"] = {}
-_NO_BLOCKS = np.array([], dtype=np.int64)
 
 K = TypeVar("K")
 V = TypeVar("V", "_Kept", "_View")
@@ -265,33 +265,48 @@ def read(pinned: Pinned, table: Table, blocks: Iterable[int], columns: Sequence[
                 pl.col(table.time).is_between(low, high, "left") & block(table).is_in(wanted.tolist())
             )
             parts.append(_columns(whole(scan.select(needed(names, table)).collect(), table), names))
-    numbers, counts = np.unique(np.concatenate([_NO_BLOCKS, *(wanted for _, wanted in small)]), return_counts=True)
-    viewed: dict[int, list[str]] = {number: [] for number in numbers[counts >= VIEWED_FILES].tolist()}
+    by_block: dict[int, list[str]] = {}
     for file, wanted in small:
-        is_viewed = np.isin(wanted, list(viewed))
-        for number in wanted[is_viewed].tolist():
-            viewed[number].append(file.name)
-        if not is_viewed.all():
-            kept = _of_file(f"{pinned.folder}/{file.name}", table, names)
-            parts += [_columns(part, names) for part in kept.among(wanted[~is_viewed])]
-    parts += [_columns(_viewed(pinned.folder, table, names, *one), names) for one in viewed.items()]
+        for number in wanted.tolist():
+            by_block.setdefault(number, []).append(file.name)
+    views = {
+        number: _view(pinned.folder, table, names, number, held)
+        for number, held in by_block.items()
+        if len(held) >= VIEWED_FILES
+    }
+    missing = {number: set(by_block[number][len(view.names) :]) for number, view in views.items()}
+    more: dict[int, list[pl.DataFrame]] = {number: [] for number in views}
+    # file by file, not block by block: of hundreds of files across a day, all are more than is kept
+    for file, wanted in small:
+        numbers = [number for number in wanted.tolist() if number not in views or file.name in missing[number]]
+        if not numbers:
+            continue
+        known = [views[number].rows.columns for number in numbers if number in views]
+        kept = _of_file(f"{pinned.folder}/{file.name}", table, list(dict.fromkeys(chain(names, *known))))
+        for number in numbers:
+            if number in views:
+                more[number] += kept.among(np.array([number]))
+        others = np.array([number for number in numbers if number not in views], dtype=np.int64)
+        parts += [_columns(part, names) for part in kept.among(others)]
+    for number, view in views.items():
+        grown = _grown(view, by_block[number], more[number]) if missing[number] else view
+        _views.keep((pinned.folder, number), grown)
+        parts.append(_columns(grown.rows, names))
     return pl.concat(parts)
 
 
-def _viewed(folder: Path, table: Table, names: list[str], number: int, files: list[str]) -> pl.DataFrame:
-    """Columns, and perhaps more, of a block's rows in files that are not large."""
+def _view(folder: Path, table: Table, names: list[str], number: int, files: list[str]) -> _View:
+    """What is known of columns, and perhaps more, of a block's rows in the first of some files."""
     view = _views.get((folder, number))
+    if view is not None and view.names == files[: len(view.names)] and set(names) <= set(view.rows.columns):
+        return view
     known = view.rows.columns if view is not None else []
-    if view is None or view.names != files[: len(view.names)] or not set(names) <= set(known):
-        known = list(dict.fromkeys([*known, *names]))
-        view = _View([], _columns(empty(table), known), 0)
-    if more := files[len(view.names) :]:
-        wanted = np.array([number])
-        parts = [part for name in more for part in _of_file(f"{folder}/{name}", table, known).among(wanted)]
-        rows = pl.concat([view.rows, *(_columns(part, known) for part in parts)])
-        view = _View(files, rows, view.size + sum(int(part.estimated_size()) for part in parts))
-    _views.keep((folder, number), view)
-    return view.rows
+    return _View([], _columns(empty(table), list(dict.fromkeys([*known, *names]))), 0)
+
+
+def _grown(view: _View, files: list[str], parts: list[pl.DataFrame]) -> _View:
+    rows = pl.concat([view.rows, *(_columns(part, view.rows.columns) for part in parts)])
+    return _View(files, rows, view.size + sum(int(part.estimated_size()) for part in parts))
 
 
 def _of_file(place: str, table: Table, names: list[str]) -> _Kept:

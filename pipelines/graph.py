@@ -24,8 +24,9 @@ from apache_beam.transforms.trigger import AccumulationMode, TriggerFn
 from apache_beam.transforms.window import GlobalWindows
 
 from contracts.layout import Segment
-from contracts.schemas import QUARANTINE
+from contracts.schemas import QUARANTINE, TABLES
 from pipelines import coders, counts, lake, stages
+from pipelines.came import Came, came_in
 from pipelines.log import Span, spans
 from pipelines.stages import Setup
 
@@ -46,6 +47,16 @@ class Part:
 
 Rows = tuple[Part, pa.RecordBatch]
 Dirty = tuple[tuple[Part, ...], set[int]]
+
+
+@dataclass(frozen=True)
+class United:
+    """A table of readings whose rows are in their blocks: these, and where they came in."""
+
+    table: str
+    parts: tuple[Part, ...]
+    blocks: frozenset[int]
+    came: Came
 
 
 @contextmanager
@@ -83,28 +94,33 @@ class UniteFn(beam.DoFn):
     def __init__(self, setup: Setup):
         self.setup_ = setup
 
-    def process(self, rows: tuple[str, Iterable[Rows]]) -> Iterator[tuple[str, Dirty]]:
+    def process(self, rows: tuple[str, Iterable[Rows]]) -> Iterator[tuple[str, United]]:
         name, found = rows[0], list(rows[1])
+        batches, parts = [batch for _, batch in found], tuple(part for part, _ in found)
         with _counted("unite"):
-            blocks = stages.unite_blocks(self.setup_, name, [batch for _, batch in found])
-        parts = tuple(part for part, _ in found)
-        if name in stages.MINUTES_OF:
-            yield stages.MINUTES_OF[name].name, (parts, blocks)
-        else:
-            yield name, (parts, set())
+            blocks = frozenset(stages.unite_blocks(self.setup_, name, batches))
+        if name not in stages.MINUTES_OF:
+            yield name, United(name, parts, frozenset(), None)
+            return
+        # others may have changed what came before
+        came = came_in(TABLES[name], batches) if self.setup_.is_sole_owner else None
+        yield stages.MINUTES_OF[name].name, United(name, parts, blocks, came)
 
 
 class MinutesFn(beam.DoFn):
     def __init__(self, setup: Setup):
         self.setup_ = setup
 
-    def process(self, dirty: tuple[str, Iterable[Dirty]]) -> Iterator[tuple[str, Dirty]]:
-        name, found = dirty[0], list(dirty[1])
-        blocks = set().union(*(blocks for _, blocks in found))
-        parts = tuple(part for parts, _ in found for part in parts)
+    def process(self, united: tuple[str, Iterable[United]]) -> Iterator[tuple[str, Dirty]]:
+        name, found = united[0], list(united[1])
+        blocks = set().union(*(one.blocks for one in found))
+        came: dict[str, Came] = {}
+        for one in found:
+            # (a table comes more than once only where others may write too)
+            came[one.table] = one.came if one.table not in came else None
         with _counted("minutes"):
-            touched = stages.make_minutes(self.setup_, name, blocks) if blocks else blocks
-        yield name, (parts, touched)
+            touched = stages.make_minutes(self.setup_, name, blocks, came) if blocks else blocks
+        yield name, (tuple(part for one in found for part in one.parts), touched)
 
 
 class RollUpFn(beam.DoFn):
@@ -145,13 +161,13 @@ class Decode(beam.PTransform):
 
 @dataclass(kw_only=True, eq=False)
 class Unite(beam.PTransform):
-    """(table, rows) -> (minutes table, dirty blocks), with the readings' and quarantine's blocks replaced. Tables
-    without minutes go on under their own name, with no blocks."""
+    """(table, rows) -> (minutes table, dirty blocks, where rows came in), with the blocks of readings and quarantine
+    replaced. Tables without minutes go on under their own name, with no blocks."""
 
     setup: Setup
 
-    def expand(self, rows: beam.PCollection[tuple[str, Rows]]) -> beam.PCollection[tuple[str, Dirty]]:
-        return rows | beam.GroupByKey() | beam.ParDo(UniteFn(self.setup)).with_output_types(tuple[str, Dirty])
+    def expand(self, rows: beam.PCollection[tuple[str, Rows]]) -> beam.PCollection[tuple[str, United]]:
+        return rows | beam.GroupByKey() | beam.ParDo(UniteFn(self.setup)).with_output_types(tuple[str, United])
 
 
 @dataclass(kw_only=True, eq=False)
@@ -160,8 +176,8 @@ class MakeMinutes(beam.PTransform):
 
     setup: Setup
 
-    def expand(self, dirty: beam.PCollection[tuple[str, Dirty]]) -> beam.PCollection[tuple[str, Dirty]]:
-        return dirty | beam.GroupByKey() | beam.ParDo(MinutesFn(self.setup)).with_output_types(tuple[str, Dirty])
+    def expand(self, united: beam.PCollection[tuple[str, United]]) -> beam.PCollection[tuple[str, Dirty]]:
+        return united | beam.GroupByKey() | beam.ParDo(MinutesFn(self.setup)).with_output_types(tuple[str, Dirty])
 
 
 @dataclass(kw_only=True, eq=False)

@@ -4,7 +4,7 @@ Every stage may run again at any time on the same input: it finds that nothing i
 """
 
 import gc
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import lru_cache
@@ -39,7 +39,8 @@ from contracts.segments import read_segment
 from contracts.times import MINUTE_US, US
 from pipelines import lake, removed
 from pipelines.announcements import final_through
-from pipelines.blocks import blocks_of
+from pipelines.blocks import block, blocks_of
+from pipelines.came import Came, Source
 from pipelines.kernels import context as context_kernel
 from pipelines.kernels import minutes as minute_kernel
 from pipelines.kernels import rollups
@@ -55,7 +56,6 @@ T = TypeVar("T")
 MINUTES_OF = {OBSERVATIONS.name: MINUTES, FOOTFALL.name: MINUTES, LANE_FLOWS.name: FLOW_MINUTES}
 WINDOWS_OF = {MINUTES.name: WINDOWS, FLOW_MINUTES.name: FLOW_WINDOWS}
 HOURS_OF = {WINDOWS.name: HOURS}
-
 
 LATE_S = 600  # what came later than this is late: its minutes are closed, and nobody watches them for the newest
 
@@ -183,11 +183,12 @@ def unite_blocks(setup: Setup, name: str, batches: Sequence[pa.RecordBatch]) -> 
 def _same_messages(setup: Setup, table: Table, blocks: set[int], new: pl.DataFrame) -> pl.DataFrame:
     """Rows of the blocks that have the message key of any new row; most blocks are read by these columns only."""
     key = message_key(table)
-    known = _read(setup, table, blocks, key).join(new.select(key).unique(), on=key, how="semi")
+    known = _read(setup, table, blocks, [*key, "digest"]).join(new.select(key).unique(), on=key, how="semi")
     if known.is_empty():
         return empty(table)
-    own = blocks_of(known, table)
-    return _read(setup, table, own).join(known.unique(), on=key, how="semi")
+    # (whose bytes are the same has the same key)
+    digests = known.get_column("digest").unique().implode()
+    return _read(setup, table, blocks_of(known, table)).filter(pl.col("digest").is_in(digests))
 
 
 def _note_copies(setup: Setup, copies: pl.DataFrame) -> None:
@@ -201,13 +202,14 @@ def _note_copies(setup: Setup, copies: pl.DataFrame) -> None:
         replace_blocks(setup.root, DUPLICATES, blocks, lambda noted: unite(noted, copies, DUPLICATES))
 
 
-def make_minutes(setup: Setup, name: str, blocks: set[int]) -> set[int]:
-    """Recompute the minutes table `name` for dirty blocks of its readings; the blocks that may have changed.
+def make_minutes(setup: Setup, name: str, blocks: set[int], came: Mapping[str, Came] | None = None) -> set[int]:
+    """Recompute the minutes table `name` for dirty blocks of its readings; the blocks that may have changed. `came`
+    says by table of readings where rows came in, if that is known: what is made of others stays.
 
     A minute of values is the context of the next hour, so the flags of that hour are judged again too.
     """
     if name == FLOW_MINUTES.name:
-        _remake(setup, FLOW_MINUTES, blocks, lambda _: _flow_minutes(setup, blocks))
+        _remake(setup, FLOW_MINUTES, blocks, lambda existing: _flow_minutes(setup, existing, blocks, came))
         return blocks
     touched = {after for block in blocks for after in range(block, block + CONTEXT_MINUTES + 1)}
     judge = _Flags(setup, touched)
@@ -216,24 +218,38 @@ def make_minutes(setup: Setup, name: str, blocks: set[int]) -> set[int]:
         # what made the minutes still holds where nobody else can have changed them since
         return judge.found if setup.is_sole_owner else judge.of(_read(setup, MINUTES, touched, PLAIN))
 
-    _remake(setup, MINUTES, touched, lambda existing: _minutes(setup, existing, blocks, judge))
+    _remake(setup, MINUTES, touched, lambda existing: _minutes(setup, existing, blocks, came, judge))
     _remake(setup, FLAGS, touched, flags)
     return touched
 
 
-def _flow_minutes(setup: Setup, blocks: set[int]) -> pl.DataFrame:
-    return minute_kernel.flow_minutes(_read(setup, LANE_FLOWS, blocks))
+def _flow_minutes(
+    setup: Setup, existing: pl.DataFrame, dirty: set[int], came: Mapping[str, Came] | None
+) -> pl.DataFrame:
+    lanes = Source(setup.root, LANE_FLOWS, dirty, came)
+    made = minute_kernel.flow_minutes(lanes.readings())
+    return pl.concat([made, lanes.split(existing, FLOW_MINUTES)[1]])
 
 
-def _minutes(setup: Setup, existing: pl.DataFrame, dirty: set[int], judge: "_Flags") -> pl.DataFrame:
-    """Minutes as their readings and their context make them: dirty ones from the readings, those of the hour after
-    only where flags are or were."""
-    plain = minute_kernel.minutes(
-        _read(setup, OBSERVATIONS, dirty, minute_kernel.OBSERVED), _read(setup, FOOTFALL, dirty)
+def _minutes(
+    setup: Setup,
+    existing: pl.DataFrame,
+    dirty: set[int],
+    came: Mapping[str, Came] | None,
+    judge: "_Flags",
+) -> pl.DataFrame:
+    """Minutes as their readings and their context make them: dirty ones from the readings, all others and those of the
+    hour after only where flags are or were."""
+    observed, walked = (Source(setup.root, table, dirty, came) for table in (OBSERVATIONS, FOOTFALL))
+    plain = minute_kernel.minutes(observed.readings(minute_kernel.OBSERVED), walked.readings())
+    is_dirty, is_walked = block(MINUTES).is_in(list(dirty)), pl.col("quantity").is_in(minute_kernel.CROSSINGS)
+    gone, rest = zip(
+        observed.split(existing.filter(is_dirty & ~is_walked), MINUTES),
+        walked.split(existing.filter(is_dirty & is_walked), MINUTES),
+        strict=True,
     )
-    block = pl.col("window_start").dt.epoch("us") // MINUTE_US
-    plain = removed.kept(setup.root, existing.filter(block.is_in(list(dirty))), plain, MINUTES)
-    later = existing.filter(~block.is_in(list(dirty)))
+    plain = removed.kept(setup.root, pl.concat(gone), plain, MINUTES)
+    later = pl.concat([existing.filter(~is_dirty), *rest])
     found = judge.of(pl.concat([plain, later]))
     row = list(MINUTES.key)
     judged = pl.concat(

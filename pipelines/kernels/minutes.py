@@ -15,6 +15,7 @@ LEVELS = [name for name, row in QUANTITIES.items() if row.aggregation is Aggrega
 # merged by adding; of wind directions only
 WIND_STATE = ["sin_sum", "cos_sum", "unit_count", "sin_speed_sum_ms", "cos_speed_sum_ms", "vector_count"]
 WIND_SPEED = "wind_speed_ms"
+CROSSINGS = ["crossings_in_count", "crossings_out_count"]
 # columns of observations that minutes are made of
 OBSERVED = ("post_id", "quantity", "value", "event_time", "digest", "flag", "is_conflicting")
 CLASS_COLUMNS = [f"{name}_count" for name in VEHICLE_CLASSES]
@@ -31,11 +32,10 @@ def minutes(observations: pl.DataFrame, footfall: pl.DataFrame, flags: pl.DataFr
 
     `flags` are rows of FLAGS: what the context of these minutes speaks against is counted and not used.
     """
-    crossings = ["crossings_in_count", "crossings_out_count"]
     columns = ["post_id", "quantity", "value", "event_time", "digest", "flag"]
     walked = (
         readings(footfall)
-        .unpivot(crossings, index=["post_id", "event_time", "digest", "flag"], variable_name="quantity")
+        .unpivot(CROSSINGS, index=["post_id", "event_time", "digest", "flag"], variable_name="quantity")
         .with_columns(pl.col("value").cast(pl.Float64))
         .select(columns)
     )

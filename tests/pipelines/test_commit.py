@@ -156,6 +156,29 @@ def test_replaced_again_and_again_it_is_what_was_put_in(
         assert file.size == (pinned.folder / file.name).stat().st_size
 
 
+def test_a_read_of_more_than_is_kept_reads_each_file_once(
+    tmp_path: Path, rows: pl.DataFrame, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Posts of a compacted day that change are files across the day: hundreds, each with rows of every block."""
+    for number in range(files.VIEWED_FILES + 3):
+        lake.append_rows(tmp_path, OBSERVATIONS, rows.gather_every(files.VIEWED_FILES + 3, number))
+    monkeypatch.setattr(files, "KEPT_BYTES", 1)
+    files._kept.clear()
+    files._views.clear()
+    names: list[str] = []
+
+    def reading(place: str, *rest: object) -> pl.DataFrame:
+        names.append(place)
+        return read_file(place, *rest)  # type: ignore[arg-type]
+
+    read_file = files._file
+    monkeypatch.setattr(files, "_file", reading)
+    pinned = lake.newest_version(tmp_path, "observations")
+    got = lake.read_blocks(pinned, OBSERVATIONS, blocks_of(rows, OBSERVATIONS))
+    assert_frame_equal(got.sort(KEY), rows.sort(KEY), check_column_order=False)
+    assert len(names) == len(set(names)) == len(files.listed(pinned, OBSERVATIONS)) > files.VIEWED_FILES
+
+
 def test_a_version_that_was_cleaned_up_is_not_made_again(
     tmp_path: Path, rows: pl.DataFrame, monkeypatch: pytest.MonkeyPatch
 ) -> None:

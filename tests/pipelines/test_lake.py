@@ -14,7 +14,7 @@ from polars.testing import assert_frame_equal
 from contracts.layout import Layout, Positions
 from contracts.payloads import digest
 from contracts.schemas import BY_ARRIVAL, OBSERVATIONS, TABLES
-from pipelines import files, graph, housekeeping, lake, stages
+from pipelines import came, files, graph, housekeeping, lake, stages
 from pipelines.kernels.unite import unite
 from pipelines.log import chunks, new_segments, passed, rewound
 from pipelines.sparse import whole
@@ -87,9 +87,11 @@ def batch(tmp_path_factory: pytest.TempPathFactory) -> dict[str, pl.DataFrame]:
 
 @pytest.mark.parametrize(("seed", "is_sole_owner"), [(0, False), (1, True), (2, False), (3, True)])
 def test_live_by_ticks_equals_batch(
-    tmp_path: Path, batch: dict[str, pl.DataFrame], seed: int, is_sole_owner: bool
+    tmp_path: Path, batch: dict[str, pl.DataFrame], seed: int, is_sole_owner: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     random, landed = Random(seed), dirty_log(1)
+    if seed > 1:  # else each part has more blocks
+        monkeypatch.setattr(came, "MOST_BLOCKS", 100)
     random.shuffle(landed)
     assert_same(tables(run_in_parts(tmp_path, landed, random, is_sole_owner).root), batch)
 
