@@ -295,8 +295,8 @@ def test_a_chunk_without_rows_is_told_of(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(stages, "decode_raw", lambda *_: {})
     ((name, (found, batch)),) = graph.DecodeFn(setup_of(layout)).process((segment,))
     assert (found, batch.num_rows) == (Part((("a", 0, 1),), name, 1), 0)
-    ((name, dirty),) = graph.UniteFn(setup_of(layout)).process((name, [(found, batch)]))
-    ((name, dirty),) = graph.MinutesFn(setup_of(layout)).process((name, [dirty]))
+    ((name, united),) = graph.UniteFn(setup_of(layout)).process((name, [(found, batch)]))
+    ((name, dirty),) = graph.MinutesFn(setup_of(layout)).process((name, [united]))
     ((name, dirty),) = graph.RollUpFn(setup_of(layout)).process((name, dirty))
     assert list(graph.HoursFn(setup_of(layout)).process((name, dirty))) == [found]
 
