@@ -29,6 +29,7 @@ from pipelines.sparse import needed, whole
 KEPT_BYTES = 256 * 1024 * 1024
 LAST_POST = "\U0010ffff"
 VIEWED_FILES = 8  # of a block, from which on its rows are kept together
+VIEW_CHUNKS = 16  # of a view, at most: a slice holds the memory of its whole file, and some files are a day long
 KEPT_ROWS = 200_000  # of a file; larger ones are compacted hours, of which few rows are asked for
 
 _lock = Lock()
@@ -306,6 +307,8 @@ def _view(folder: Path, table: Table, names: list[str], number: int, files: list
 
 def _grown(view: _View, files: list[str], parts: list[pl.DataFrame]) -> _View:
     rows = pl.concat([view.rows, *(_columns(part, view.rows.columns) for part in parts)])
+    if rows.n_chunks() > VIEW_CHUNKS:
+        rows = rows.rechunk()
     return _View(files, rows, view.size + sum(int(part.estimated_size()) for part in parts))
 
 

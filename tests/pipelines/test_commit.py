@@ -160,11 +160,12 @@ def test_a_read_of_more_than_is_kept_reads_each_file_once(
     tmp_path: Path, rows: pl.DataFrame, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Posts of a compacted day that change are files across the day: hundreds, each with rows of every block."""
-    for number in range(files.VIEWED_FILES + 3):
-        lake.append_rows(tmp_path, OBSERVATIONS, rows.gather_every(files.VIEWED_FILES + 3, number))
+    count = files.VIEW_CHUNKS + 3
+    for number in range(count):
+        lake.append_rows(tmp_path, OBSERVATIONS, rows.gather_every(count, number))
     monkeypatch.setattr(files, "KEPT_BYTES", 1)
     files._kept.clear()
-    files._views.clear()
+    monkeypatch.setattr(files, "_views", files._Memory(10.0**9))
     names: list[str] = []
 
     def reading(place: str, *rest: object) -> pl.DataFrame:
@@ -176,7 +177,11 @@ def test_a_read_of_more_than_is_kept_reads_each_file_once(
     pinned = lake.newest_version(tmp_path, "observations")
     got = lake.read_blocks(pinned, OBSERVATIONS, blocks_of(rows, OBSERVATIONS))
     assert_frame_equal(got.sort(KEY), rows.sort(KEY), check_column_order=False)
-    assert len(names) == len(set(names)) == len(files.listed(pinned, OBSERVATIONS)) > files.VIEWED_FILES
+    assert len(names) == len(set(names)) == len(files.listed(pinned, OBSERVATIONS)) == count
+    # nor is each of them kept whole for the few rows of a block
+    views = [view.rows for view in files._views._found.values()]
+    assert len(views) > 1
+    assert max(rows.n_chunks() for rows in views) <= files.VIEW_CHUNKS
 
 
 def test_a_version_that_was_cleaned_up_is_not_made_again(
