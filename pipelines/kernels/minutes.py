@@ -3,7 +3,7 @@
 import polars as pl
 
 from contracts.payloads import VEHICLE_CLASSES
-from contracts.quantities import QUANTITIES, Aggregation
+from contracts.quantities import QUANTITIES, Aggregation, of_stream
 from contracts.schemas import FLAGS, FLOW_MINUTES, MINUTES
 from pipelines.kernels.context import bounds, is_outside
 from pipelines.kernels.counters import COUNTERS, grown
@@ -15,7 +15,7 @@ LEVELS = [name for name, row in QUANTITIES.items() if row.aggregation is Aggrega
 # merged by adding; of wind directions only
 WIND_STATE = ["sin_sum", "cos_sum", "unit_count", "sin_speed_sum_ms", "cos_speed_sum_ms", "vector_count"]
 WIND_SPEED = "wind_speed_ms"
-CROSSINGS = ["crossings_in_count", "crossings_out_count"]
+CROSSINGS = [row.name for row in of_stream("pedestrian")]
 # columns of observations that minutes are made of
 OBSERVED = ("post_id", "quantity", "value", "event_time", "digest", "flag", "is_conflicting")
 CLASS_COLUMNS = [f"{name}_count" for name in VEHICLE_CLASSES]
