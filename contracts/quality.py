@@ -18,6 +18,7 @@ class ContextTest(StrEnum):
     STEP = "step"
     SPIKE = "spike"
     PERSISTENCE = "persistence"
+    CONSISTENCY = "consistency"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,7 +75,7 @@ LIMITS: dict[str, Limits] = {
         Limits(
             quantity="wind_speed_ms",
             noise=0.2,
-            spike_scales=3.9,
+            spike_scales=4.0,
             has_trend=False,
             step_fail=20,
             still=0,
@@ -84,13 +85,13 @@ LIMITS: dict[str, Limits] = {
         Limits(
             quantity="wind_gust_ms",
             noise=0.4,
-            spike_scales=4.1,
+            spike_scales=3.7,
             has_trend=False,
             step_fail=30,
             still=0,
             still_below=0.1,
         ),
-        Limits(quantity="uv_index", noise=0.1, still=0, still_below=0.1, still_neighbours=0.3),
+        Limits(quantity="uv_index", noise=0.1, still=0, still_below=0.1, still_neighbours=0.05),
         Limits(quantity="pressure_hpa", noise=0.1, step_fail=2, still=0),
         Limits(quantity="no2_ug_m3", noise=1, spike_scales=3.3, still=0),
         # below its detection limit a sensor stands still

@@ -222,7 +222,8 @@ MINUTES = Table(
 FLAGS = Table(
     name="flags",
     is_derived=True,
-    description="What the hour before a minute speaks against: its values outside the limits have the flag.",
+    description="What the hour before says of a minute: its values outside the limits have the flag; of a consistency "
+    "test, suspect values within the limits are good.",
     key=("post_id", "quantity", "window_start", "test"),
     time="window_start",
     schema=pa.schema(
@@ -230,8 +231,13 @@ FLAGS = Table(
             WINDOW_START,
             POST,
             _QUANTITY,
-            field("test", pa.string(), "", "Test of contracts.quality: step, spike or persistence."),
-            field("flag", pa.int8(), "", "QARTOD flag of the values outside the limits: 3 suspect, 4 fail."),
+            field("test", pa.string(), "", "Test of contracts.quality: step, spike, persistence or consistency."),
+            field(
+                "flag",
+                pa.int8(),
+                "",
+                "QARTOD flag of values outside the limits: 3 suspect, 4 fail; consistency: 1.",
+            ),
             field("accepted_low", pa.float64(), "as quantity", "Least value accepted; null: none is.", True),
             field("accepted_high", pa.float64(), "as quantity", "Greatest value accepted; null: none is.", True),
         ]

@@ -252,9 +252,9 @@ def _minutes(
     later = pl.concat([existing.filter(~is_dirty), *rest])
     found = judge.of(pl.concat([plain, later]))
     row = list(MINUTES.key)
-    judged = pl.concat(
-        [found.select(row), later.filter(pl.col("value_count") < pl.col("plain_count")).select(row)]
-    ).unique()
+    # of a minute whose contradiction was cleared the counts do not say so
+    was_judged = later.filter(pl.col("value_count") < pl.col("plain_count")).select(row)
+    judged = pl.concat([found.select(row), was_judged, context_kernel.contradicted(later).select(row)]).unique()
     if judged.is_empty():
         return pl.concat([plain, later])
     # the readings of judged minutes are used again, within what their flags accept

@@ -4,14 +4,18 @@ Plain minutes are the state before these tests, so a late minute changes the fla
 further. Step and persistence limits are WMO/TD-1236's (Zahumensky 2004). The spike test is QARTOD's, with the past
 only: how far a value lies off what the minutes before lead to expect, on the scale of the hour's own one-minute
 changes. What the neighbours do at the same minute widens the limits, so that a squall or a front is no spike.
+
+Where two values of a message contradict each other and the hour refuses only one of them, it clears the other.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
-from contracts.quality import CONTEXT_MINUTES, LIMITS, ContextTest, Limits
+from contracts.quality import AT_LEAST, CONTEXT_MINUTES, LIMITS, AtLeast, ContextTest, Limits
 from contracts.quantities import QUANTITIES, Aggregation, Flag
 from contracts.schemas import FLAGS
 from contracts.times import MINUTE_US
@@ -44,8 +48,14 @@ def flags(plain: pl.DataFrame, wanted: Iterable[int], areas: Mapping[str, str]) 
     named = [areas.get(post) for post in posts]
     for first, last in _spans(chosen):
         span = rows.filter(pl.col("minute").is_between(first - CONTEXT_MINUTES, last))
-        for (name,), part in span.group_by("quantity"):
-            found.append(_of_quantity(part, LIMITS[str(name)], first, last, posts.to_list(), named))
+        judged = {
+            str(name): _of_quantity(part, LIMITS[str(name)], first, last, posts.to_list(), named)
+            for (name,), part in span.group_by("quantity")
+        }
+        found += [rows for one in judged.values() for rows in one.rows]
+        for pair in AT_LEAST:
+            if pair.greater in judged and pair.lesser in judged:
+                found += _cleared(pair, judged[pair.greater], judged[pair.lesser], first, posts.to_list())
     every = pl.concat(found)
     return every.filter((pl.col("window_start").dt.epoch("us") // MINUTE_US).is_in(list(chosen)))
 
@@ -61,9 +71,23 @@ def _spans(minutes: Iterable[int]) -> list[tuple[int, int]]:
     return spans
 
 
+@dataclass(frozen=True, eq=False)
+class _Judged:
+    """Wanted minutes of a quantity as the hour judged them: matrices of the posts (by number) `at` x minutes, and rows
+    of FLAGS. `low` and `high` are the narrowest limits, NaN where the context is too thin to say."""
+
+    at: NDArray[np.intp]
+    least: Matrix
+    greatest: Matrix
+    low: Matrix
+    high: Matrix
+    is_refused: Mask
+    rows: list[pl.DataFrame]
+
+
 def _of_quantity(
     rows: pl.DataFrame, limits: Limits, first: int, last: int, ids: Sequence[str], areas: Sequence[str | None]
-) -> pl.DataFrame:
+) -> _Judged:
     known, at = np.unique(rows["at"].to_numpy(), return_inverse=True)
     begin = first - CONTEXT_MINUTES
     columns = rows["minute"].to_numpy() - begin
@@ -73,20 +97,61 @@ def _of_quantity(
     named = np.array([areas[number] or "" for number in known])
     groups = [np.flatnonzero(named == area) for area in np.unique(named) if area]
     posts = [ids[number] for number in known]
-    still = _still(values, least, greatest, limits, groups)
+    is_refused = _still(values, least, greatest, limits, groups)
+    none = np.full(is_refused.shape, np.nan)
+    persistence = ContextTest.PERSISTENCE, Flag.SUSPECT
+    parts = [_rows(is_refused, none, none, first, posts, limits.quantity, *persistence)]
     quantity = QUANTITIES[limits.quantity]
     is_circular = quantity.aggregation is Aggregation.CIRCULAR
     if is_circular:
         # calm air has no direction, and several directions of a minute have no least and no greatest
         values = np.where(values == 0, np.nan, values)
         least = greatest = values
-    parts = []
-    for (test, flag), (low, high) in _accepted(values, limits, quantity.resolution, is_circular, groups).items():
+    accepted = _accepted(values, limits, quantity.resolution, is_circular, groups)
+    for (test, flag), (low, high) in accepted.items():
         is_out = _is_out(least, greatest, low, high, is_circular)
         parts.append(_rows(is_out, low, high, first, posts, limits.quantity, test, flag))
-    none = np.full(still.shape, np.nan)
-    parts.append(_rows(still, none, none, first, posts, limits.quantity, ContextTest.PERSISTENCE, Flag.SUSPECT))
-    return pl.concat(parts)
+        is_refused = is_refused | is_out
+    low, high = accepted[ContextTest.SPIKE, Flag.SUSPECT]
+    now = least[:, CONTEXT_MINUTES:], greatest[:, CONTEXT_MINUTES:]
+    return _Judged(known, *now, low, high, is_refused, parts)
+
+
+def _cleared(pair: AtLeast, greater: _Judged, lesser: _Judged, first: int, ids: Sequence[str]) -> list[pl.DataFrame]:
+    """Rows of FLAGS for minutes in which the pair contradict each other and the hour refuses one and accepts the other:
+    so it was the one that was wrong."""
+    both, in_greater, in_lesser = np.intersect1d(greater.at, lesser.at, assume_unique=True, return_indices=True)
+    is_against = greater.least[in_greater] < lesser.greatest[in_lesser] - pair.tolerance
+    posts, consistency = [ids[number] for number in both], (ContextTest.CONSISTENCY, Flag.GOOD)
+    parts = []
+    for name, one, of, other, by in (
+        (pair.greater, greater, in_greater, lesser, in_lesser),
+        (pair.lesser, lesser, in_lesser, greater, in_greater),
+    ):
+        low, high = one.low[of], one.high[of]
+        is_accepted = (low <= one.least[of]) & (one.greatest[of] <= high) & ~one.is_refused[of]
+        is_cleared = is_against & is_accepted & other.is_refused[by]
+        parts.append(_rows(is_cleared, low, high, first, posts, name, *consistency))
+    return parts
+
+
+def contradicted(plain: pl.DataFrame) -> pl.DataFrame:
+    """Keys (post_id, quantity, window_start) of those minutes in `plain` (as for `flags`) that the hour may have
+    cleared of a contradiction, or may clear: a message of theirs may hold the pair."""
+    cell = ["post_id", "window_start"]
+    found = []
+    for pair in AT_LEAST:
+        greater, lesser = (
+            plain.filter((pl.col("quantity") == name) & (pl.col("plain_count") > 0)).select(*cell, column)
+            for name, column in ((pair.greater, "plain_min"), (pair.lesser, "plain_max"))
+        )
+        is_against = pl.col("plain_min") < pl.col("plain_max") - pair.tolerance
+        cells = greater.join(lesser, on=cell).filter(is_against)
+        found += [
+            cells.select("post_id", pl.lit(name).alias("quantity"), "window_start")
+            for name in (pair.greater, pair.lesser)
+        ]
+    return pl.concat(found)
 
 
 def _accepted(
@@ -163,12 +228,24 @@ def _rows(
 
 
 def bounds(found: pl.DataFrame) -> pl.DataFrame:
-    """FLAGS to one row per post, quantity and minute: `accepted_low` and `accepted_high` that all its tests accept;
-    both null where none is accepted."""
+    """FLAGS to one row per post, quantity and minute that a test speaks against: `accepted_low` and `accepted_high`
+    that all its tests accept; both null where none is accepted."""
     is_none = pl.col("accepted_low").is_null().any()
-    return found.group_by("post_id", "quantity", "window_start").agg(
-        accepted_low=pl.when(~is_none).then(pl.col("accepted_low").max()),
-        accepted_high=pl.when(~is_none).then(pl.col("accepted_high").min()),
+    return (
+        found.filter(pl.col("flag") > Flag.GOOD)
+        .group_by("post_id", "quantity", "window_start")
+        .agg(
+            accepted_low=pl.when(~is_none).then(pl.col("accepted_low").max()),
+            accepted_high=pl.when(~is_none).then(pl.col("accepted_high").min()),
+        )
+    )
+
+
+def clearings(found: pl.DataFrame) -> pl.DataFrame:
+    """FLAGS to those minutes that are cleared: `cleared_low` and `cleared_high`, between which a suspect value is
+    good."""
+    return found.filter(pl.col("flag") == Flag.GOOD).select(
+        "post_id", "quantity", "window_start", cleared_low="accepted_low", cleared_high="accepted_high"
     )
 
 

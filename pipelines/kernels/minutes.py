@@ -3,9 +3,9 @@
 import polars as pl
 
 from contracts.payloads import VEHICLE_CLASSES
-from contracts.quantities import QUANTITIES, Aggregation, of_stream
+from contracts.quantities import QUANTITIES, Aggregation, Flag, of_stream
 from contracts.schemas import FLAGS, FLOW_MINUTES, MINUTES
-from pipelines.kernels.context import bounds, is_outside
+from pipelines.kernels.context import bounds, clearings, is_outside
 from pipelines.kernels.counters import COUNTERS, grown
 from pipelines.kernels.frames import conform, empty
 from pipelines.kernels.unite import readings
@@ -30,7 +30,8 @@ _MINUTE = pl.col("event_time").dt.truncate("1m").alias("window_start")
 def minutes(observations: pl.DataFrame, footfall: pl.DataFrame, flags: pl.DataFrame | None = None) -> pl.DataFrame:
     """Rows of MINUTES from united readings; one row per post, quantity and minute that any reading landed in.
 
-    `flags` are rows of FLAGS: what the context of these minutes speaks against is counted and not used.
+    `flags` are rows of FLAGS: what the context of these minutes speaks against is counted and not used, and suspects
+    that it clears are used.
     """
     columns = ["post_id", "quantity", "value", "event_time", "digest", "flag"]
     walked = (
@@ -50,17 +51,23 @@ def _state(rows: pl.DataFrame, flags: pl.DataFrame) -> pl.DataFrame:
     is_circular, is_counter, is_level = (quantity.is_in(kind) for kind in (CIRCULAR, COUNTERS, LEVELS))
     # which of two values that contradict each other is wrong, the hour before may tell: suspects are context too
     used, plain = ([1, 2], [1, 2, 3])
+    rows = rows.with_columns(_MINUTE)
+    is_used = pl.col("flag").is_in(used)
+    if not (cleared := clearings(flags)).is_empty():
+        rows = rows.join(cleared, on=group, how="left", maintain_order="left")
+        is_within = pl.col("value").is_between("cleared_low", "cleared_high").fill_null(value=False)
+        is_used = is_used | ((pl.col("flag") == Flag.SUSPECT) & is_within)
     rows = rows.select(
         "post_id",
         "quantity",
         "event_time",
         "digest",
-        _MINUTE,
-        value=pl.when(pl.col("flag").is_in(used)).then(pl.col("value")),
+        "window_start",
+        value=pl.when(is_used).then(pl.col("value")),
         unflagged=pl.when(pl.col("flag").is_in(plain)).then(pl.col("value")),
     ).sort("event_time", "digest")
-    if not flags.is_empty():
-        limits = bounds(flags).with_columns(is_limited=pl.lit(value=True))
+    if not (limits := bounds(flags)).is_empty():
+        limits = limits.with_columns(is_limited=pl.lit(value=True))
         rows = rows.join(limits, on=group, how="left", maintain_order="left")
         is_out = pl.col("is_limited").fill_null(value=False) & is_outside(is_circular)
         rows = rows.with_columns(value=pl.when(~is_out).then(pl.col("value")))

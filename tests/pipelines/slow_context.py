@@ -5,7 +5,7 @@ from statistics import NormalDist, median
 
 import numpy as np
 
-from contracts.quality import LIMITS, Limits
+from contracts.quality import AT_LEAST, LIMITS, Limits
 from contracts.quantities import QUANTITIES
 
 Minute = tuple[float, float, float]  # last, least and greatest value
@@ -86,21 +86,43 @@ class Oracle:
         high, higher = sorted((k[2] for k in known), reverse=True)[:2]
         return min(higher - low, high - lower), len(known)
 
+    def bounds(self, post: str, limits: Limits, minute: int) -> tuple[float, float] | None:
+        """Between which the hour expects values, widened by the neighbours."""
+        expected, own = self.expected(post, limits, minute), self.off(post, limits, minute)
+        if expected is None or own is None:
+            return None
+        newest, low, high, width = expected
+        wide = []
+        for side in (0, 1):
+            others = [off[side] for other in self.neighbours(post) if (off := self.off(other, limits, minute))]
+            moved = 2 * quantile(others, 0.9) if own[side] > 1 and len(others) >= 3 else 1.0
+            wide.append(max(1.0, moved))
+        return newest + low - width * wide[0], newest + high + width * wide[1]
+
     def rows(self, post: str, quantity: str, minute: int) -> set[Row]:
+        """With clearings, which look at what the tests say of the other quantity."""
+        found = self.refusals(post, quantity, minute)
+        bounds = self.bounds(post, LIMITS[quantity], minute)
+        for pair in AT_LEAST:
+            if quantity not in (pair.greater, pair.lesser):
+                continue
+            other = pair.lesser if quantity == pair.greater else pair.greater
+            greater, lesser = (self.minutes.get((post, name, minute)) for name in (pair.greater, pair.lesser))
+            if greater is None or lesser is None or greater[1] >= lesser[2] - pair.tolerance:
+                continue
+            if not found and bounds is not None and self.refusals(post, other, minute):
+                found.add((post, quantity, minute, "consistency", 1))
+        return found
+
+    def refusals(self, post: str, quantity: str, minute: int) -> set[Row]:
         limits, found = LIMITS[quantity], set[Row]()
         now = self.minutes.get((post, quantity, minute))
         if now is None:
             return found
         is_circular = quantity == "wind_direction_deg"
-        expected, own = self.expected(post, limits, minute), self.off(post, limits, minute)
-        if expected is not None and own is not None:
-            newest, low, high, width = expected
-            wide = []
-            for side in (0, 1):
-                others = [off[side] for other in self.neighbours(post) if (off := self.off(other, limits, minute))]
-                moved = 2 * quantile(others, 0.9) if own[side] > 1 and len(others) >= 3 else 1.0
-                wide.append(max(1.0, moved))
-            bounds = newest + low - width * wide[0], newest + high + width * wide[1]
+        expected, bounds = self.expected(post, limits, minute), self.bounds(post, limits, minute)
+        if expected is not None and bounds is not None:
+            newest, low, high, _ = expected
             tests = [("spike", 3, *bounds)]
             if limits.step_fail is not None:
                 least, greatest = newest + low - limits.step_fail, newest + high + limits.step_fail

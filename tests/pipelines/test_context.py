@@ -25,7 +25,8 @@ from tests.pipelines.test_lake import assert_same, setup_of
 FIRST = int(START.timestamp()) // 60
 POSTS = ("KT1001", "KT1002", "KT1003", "KT1004", "KT1005", "TS1001", "XX1001")
 AREAS = {post: post[:2] for post in POSTS if post[:2] != "XX"}
-QUANTITIES = ("temperature_c", "wind_direction_deg", "uv_index", "humidity_pct")
+QUANTITIES = ("temperature_c", "wind_direction_deg", "uv_index", "humidity_pct", "wind_speed_ms", "wind_gust_ms")
+TESTS = {"spike", "step", "persistence", "consistency"}
 
 
 def story(quantity: str, seed: str, minutes: int) -> dict[int, Minute]:
@@ -85,7 +86,7 @@ def test_the_kernel_equals_a_slow_oracle(seed: int) -> None:
     }
     got = judged(plain(stories), wanted)
     assert set(got.select("post_id", "quantity", "window_start", "test", "flag").rows()) == want
-    assert {row[3] for row in want} == {"spike", "step", "persistence"}
+    assert {row[3] for row in want} == TESTS
     assert got["accepted_low"].null_count() == got.filter(pl.col("test") == "persistence").height
 
 
@@ -175,7 +176,61 @@ def test_only_what_cannot_stand_still_is_stuck() -> None:
     day = [[3 + at / 30 for at in range(61)]] * 5
     assert one_story("uv_index", [0.0] * 61, night) == set()
     assert one_story("uv_index", [0.0] * 61, day) == {"persistence"}
+    dawn = [[0.0] * 40 + [0.1] * 21] * 5
+    assert one_story("uv_index", [0.0] * 61, dawn) == {"persistence"}
     assert one_story("uv_index", [3.0] * 61, night) == {"persistence"}
+
+
+def wind(speeds: Sequence[float], gusts: Sequence[float]) -> set[tuple[str, str, int]]:
+    """What is said of the last of a post's minutes."""
+    pair = {"wind_speed_ms": speeds, "wind_gust_ms": gusts}
+    stories = {("KT1001", name, at): (value,) * 3 for name, values in pair.items() for at, value in enumerate(values)}
+    found = context.flags(plain(stories), [FIRST + len(speeds) - 1], {})
+    return set(found.select("quantity", "test", "flag").rows())
+
+
+def test_of_two_that_contradict_each_other_the_hour_clears_one() -> None:
+    speeds, gusts = wobble(3), wobble(5, 1)
+    assert wind([*speeds, 3.1], [*gusts, 5.1]) == set()
+    assert wind([*speeds, 9.0], [*gusts, 5.1]) == {("wind_speed_ms", "spike", 3), ("wind_gust_ms", "consistency", 1)}
+    assert wind([*speeds, 3.0], [*gusts, 0.5]) == {("wind_gust_ms", "spike", 3), ("wind_speed_ms", "consistency", 1)}
+    # a spike that nothing contradicts clears nothing
+    assert wind([*speeds, 3.0], [*gusts, 12.0]) == {("wind_gust_ms", "spike", 3)}
+    # where the hour refuses both, or neither, both stay suspect
+    assert wind([*speeds, 12.0], [*gusts, 11.0]) == {("wind_speed_ms", "spike", 3), ("wind_gust_ms", "spike", 3)}
+    assert wind(wobble(5, 2), wobble(5, 3)) == set()
+    # as where the hour cannot tell of one
+    assert wind([*speeds, 9.0], [5.0] * 3 + [float("nan")] * 57 + [5.0]) == {("wind_speed_ms", "spike", 3)}
+
+
+def test_a_cleared_value_is_used_and_one_beside_it_is_not(tmp_path: Path) -> None:
+    """Over the whole way: what the message calls suspect counts once its hour has told which of the two is wrong, and
+    no more once a late message takes that back."""
+    landed = [weather(at, 3.0 + at % 3 / 10, 5.0 + at % 4 / 10) for at in range(60)]
+    spike = weather(60, 9.0, 5.1)
+    early = [row for row in landed if row.received < START + timedelta(minutes=50)]
+    late = [row for row in landed if row.received >= START + timedelta(minutes=50)]
+    whole = run_parts(tmp_path / "whole", [[*landed, spike]])
+    last = whole["minutes"].filter(pl.col("window_start") == START + timedelta(minutes=60))
+    assert dict(last.select("quantity", "value_count").iter_rows()) == {"wind_speed_ms": 0, "wind_gust_ms": 1}
+    # of five minutes without a value the hour can tell nothing
+    alone = run_parts(tmp_path / "alone", [[*early, spike]])["minutes"]
+    assert alone.filter(pl.col("window_start") == START + timedelta(minutes=60))["value_count"].to_list() == [0, 0]
+    assert_same(run_parts(tmp_path / "later", [[*early, spike], late]), whole)
+    assert_same(run_parts(tmp_path / "first", [[spike], landed]), whole)
+    # a late one as fast: it was no spike, and the gust is as suspect as the speed
+    known, risen = landed[:59], [weather(59, 9.0, 9.2)]
+    parts = run_parts(tmp_path / "back", [[*known, spike], risen])
+    assert_same(parts, run_parts(tmp_path / "once", [[*known, *risen, spike]]))
+    last = parts["minutes"].filter(pl.col("window_start") == START + timedelta(minutes=60))
+    assert last["value_count"].to_list() == [0, 0]
+
+
+def weather(minute: int, speed: float, gust: float) -> Landed:
+    time = START + timedelta(minutes=minute, seconds=5)
+    head = {"schema_version": 1, "boot_id": BOOT, "seq": minute, "first_seq": 0, "time": time}
+    payload = payloads.encode(payloads.Weather(**head, wind_speed_ms=speed, wind_gust_ms=gust))  # type: ignore[arg-type]
+    return Landed("lamplight/v1/KT1001/weather", payload, time + timedelta(seconds=1))
 
 
 def test_values_are_outside_where_the_kernel_says_so() -> None:
@@ -234,7 +289,7 @@ def run_parts(root: Path, parts: Iterable[list[Landed]]) -> dict[str, pl.DataFra
 def test_late_minutes_in_any_parts_give_the_flags_of_one_batch(tmp_path: Path) -> None:
     landed, random = long_log(3), Random(4)
     whole = run_parts(tmp_path / "whole", [landed])
-    assert set(whole["flags"]["test"].to_list()) == {"spike", "step", "persistence"}
+    assert set(whole["flags"]["test"].to_list()) == TESTS
     assert (whole["minutes"]["value_count"] < whole["minutes"]["plain_count"]).any()
     random.shuffle(landed)
     cuts = [0, *sorted(random.sample(range(1, len(landed)), 3)), len(landed)]

@@ -21,8 +21,11 @@ CELL = ["post_id", "quantity", "window_start"]
 # of readings with their limits: what a minute uses
 USED = """
     SELECT *, radians(used) AS angle
-    FROM (SELECT o.*, date_trunc('minute', event_time) AS window_start, CASE WHEN o.flag IN (1, 2) AND NOT EXISTS (
-        FROM flags AS f WHERE f.post_id = o.post_id AND f.quantity = o.quantity
+    FROM (SELECT o.*, date_trunc('minute', event_time) AS window_start, CASE WHEN (o.flag IN (1, 2)
+        OR o.flag = 3 AND EXISTS (FROM flags AS f WHERE f.post_id = o.post_id AND f.quantity = o.quantity AND f.flag = 1
+            AND f.window_start = date_trunc('minute', event_time) AND value BETWEEN accepted_low AND accepted_high)
+    ) AND NOT EXISTS (
+        FROM flags AS f WHERE f.post_id = o.post_id AND f.quantity = o.quantity AND f.flag > 1
         AND f.window_start = date_trunc('minute', event_time) AND (accepted_low IS NULL
         OR (o.quantity = 'wind_direction_deg' AND cos(radians(value - (accepted_low + accepted_high) / 2))
             < cos(radians((accepted_high - accepted_low) / 2)))

@@ -10,6 +10,7 @@ import msgspec
 import polars as pl
 
 from contracts.layout import Layout
+from contracts.quality import AT_LEAST
 from contracts.quantities import QUANTITIES, of_stream
 from contracts.registry import RegistryFile, save_registry
 from contracts.schemas import (
@@ -35,6 +36,7 @@ from warehouse.catalogue import publish
 START = datetime(2025, 3, 21, 12, tzinfo=UTC)
 MINUTES_LONG = 360
 POSTS = (post_id(1), post_id(3))
+PAIRED = {name for pair in AT_LEAST for name in (pair.greater, pair.lesser)}
 SPANS = {
     name: (max(row.low, 0.0), min(row.high, 60.0))
     for name, row in QUANTITIES.items()
@@ -140,7 +142,7 @@ def lanes(seed: int) -> pl.DataFrame:
 
 
 def flags(seed: int, values: pl.DataFrame) -> pl.DataFrame:
-    """Rows of FLAGS: limits within which some minutes' values are accepted, or none."""
+    """Rows of FLAGS: limits within which some minutes' values are accepted or suspects are cleared, or none."""
     random = Random(f"flags {seed}")
     cells = readings(values).select("post_id", "quantity", window_start=pl.col("event_time").dt.truncate("1m")).unique()
     rows = []
@@ -149,6 +151,10 @@ def flags(seed: int, values: pl.DataFrame) -> pl.DataFrame:
             low = random.uniform(-10, 30)
             limits = random.choice(({"accepted_low": low, "accepted_high": low + 40}, {"flag": 3}))
             rows.append({"test": "spike", "flag": random.choice((3, 4)), **row, **limits})
+        elif random.random() < 0.5 and row["quantity"] in PAIRED:
+            low = random.uniform(-10, 30)
+            limits = {"accepted_low": low, "accepted_high": low + 40}
+            rows.append({"test": "consistency", "flag": 1, **row, **limits})
     return conform(pl.DataFrame(rows, infer_schema_length=None), FLAGS)
 
 

@@ -30,9 +30,9 @@ WITH named AS (
     FROM lake.quarantine
     WHERE received_time >= $since
     UNION ALL
-    SELECT 'flags', 'test', test, test IN ('step', 'spike', 'persistence') FROM lake.flags WHERE window_start >= $since
+    SELECT 'flags', 'test', test, test IN ('step', 'spike', 'persistence', 'consistency') FROM lake.flags WHERE window_start >= $since
     UNION ALL
-    SELECT 'flags', 'flag', flag::VARCHAR, flag IN (3, 4) FROM lake.flags WHERE window_start >= $since
+    SELECT 'flags', 'flag', flag::VARCHAR, flag IN (1, 3, 4) FROM lake.flags WHERE window_start >= $since
     UNION ALL
     SELECT 'announcements', 'reason', reason, reason IN ('contiguous', 'grace')
     FROM lake.announcements
