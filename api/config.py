@@ -30,7 +30,7 @@ class Config:
         """From LAMPLIGHT_DATA, LAMPLIGHT_API_HOST, LAMPLIGHT_API_PORT and LAMPLIGHT_API_STALE_AFTER_S, each overridden
         by its option; raises SettingError."""
         return Config(
-            open_folder=Layout(root or data_root(environ)).open,
+            open_folder=Layout(data_root(environ, root)).open,
             host=host or read(environ, "LAMPLIGHT_API_HOST", "127.0.0.1", str),
             port=port_number or read(environ, "LAMPLIGHT_API_PORT", 8080, port),
             stale_after_s=read(environ, "LAMPLIGHT_API_STALE_AFTER_S", STALE_AFTER_S, positive),

@@ -50,9 +50,20 @@ def positive(text: str) -> float:
     return number
 
 
-def data_root(environ: Mapping[str, str]) -> Path:
-    """Where all of Lamplight's files lie: LAMPLIGHT_DATA, or `var` below the working folder."""
-    return read(environ, "LAMPLIGHT_DATA", Path("var"), Path)
+# delta-rs takes a path for an address: it decodes %20, turns \\ around and refuses the rest (measured with 1.6)
+NOT_IN_PATHS = "%\\[]^|"
+
+
+def data_root(environ: Mapping[str, str], given: Path | None = None) -> Path:
+    """Where all of Lamplight's files lie: the folder given, LAMPLIGHT_DATA, or `var` below the working folder. Raises
+    SettingError where no Delta table can lie."""
+    root = given or read(environ, "LAMPLIGHT_DATA", Path("var"), Path)
+    if wrong := sorted({one for one in str(root.absolute()) if one in NOT_IN_PATHS or not one.isprintable()}):
+        said = " ".join(one if one.isprintable() else repr(one) for one in wrong)
+        raise SettingError(
+            f"no Delta table can lie in {str(root.absolute())!r}, because of {said}: change LAMPLIGHT_DATA"
+        )
+    return root
 
 
 def writable_folder(folder: Path) -> Path:

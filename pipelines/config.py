@@ -139,7 +139,7 @@ def _grace_s(environ: Mapping[str, str]) -> int:
 
 def from_environment(environ: Mapping[str, str], arguments: argparse.Namespace) -> Config:
     """Settings as given; raises SettingError that names the variable to change."""
-    root = arguments.data or settings.data_root(environ)
+    root = settings.data_root(environ, arguments.data)
     days = {rule.name: settings.read(environ, rule.variable, rule.days, _days) for rule in RULES}
     future_s = settings.read(environ, "LAMPLIGHT_FUTURE_TOLERANCE_S", 60.0, settings.positive)
     given = {HEALTH: arguments.health} if getattr(arguments, "health", None) else {}

@@ -195,6 +195,11 @@ def _asked(pinned: Pinned, table: Table) -> list[File]:
     ]
 
 
+def names_of(folder: Path, version: int) -> list[str]:
+    """Names of the files of a table's version. (Delta's addresses of them have %20 for a space of the folder's.)"""
+    return pa.table(DeltaTable(str(folder), version=version).get_add_actions())["path"].to_pylist()  # type: ignore[no-any-return]
+
+
 def _forward(pinned: Pinned, table: Table, version: int, known: list[File]) -> list[File] | None:
     """The files after the log entries since a version; None when one of them is gone or says too little."""
     log = pinned.folder / "_delta_log"

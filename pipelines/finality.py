@@ -14,12 +14,12 @@ import polars as pl
 from contracts.payloads import Reading, Reason, decode
 from contracts.registry import Registry
 from contracts.schemas import DEVICE_STATUS, FOOTFALL, LANE_FLOWS, OBSERVATIONS, QUARANTINE, Table
-from contracts.times import from_us
+from contracts.times import from_us, to_us
 from pipelines.announcements import announce, final_through
 from pipelines.kernels import finality as kernel
 from pipelines.kernels.finality import COVER, MESSAGES, STATEMENTS
 from pipelines.kernels.rows import FRAME_OF
-from pipelines.lake import file_bounds, newest_version, open_table
+from pipelines.lake import file_bounds, newest_version, scan
 from pipelines.stages import Setup, registry
 
 # streams whose readings become windows, by the table that their readings lie in
@@ -97,7 +97,7 @@ class Finality:
         self.is_caught_up = end is None
 
     def _rows(self, table: Table, wanted: "Wanted") -> pl.LazyFrame:
-        return pl.scan_delta(open_table(self._setup.root, table.name)).filter(wanted.of(table))
+        return scan(self._setup.root, table, to_us(wanted.start)).filter(wanted.of(table))
 
     def _messages(self, wanted: "Wanted") -> pl.DataFrame:
         """MESSAGES that landed, refused ones included; a message may have several rows."""

@@ -22,7 +22,7 @@ from pipelines.kernels.decode import Tolerance, decode_messages
 from pipelines.kernels.frames import empty
 from pipelines.kernels.rows import Frames
 from pipelines.kernels.unite import extra_copies, unite
-from pipelines.lake import open_table
+from pipelines.lake import scan
 from pipelines.stages import Setup
 
 # what a chunk of landed messages is: one row per copy
@@ -112,7 +112,7 @@ def _rows_of(setup: Setup, table: Table, messages: pl.DataFrame, where: pl.Expr)
         named, on = named.filter(pl.col("stream") == table.stream), ["post_id", "digest"]
     if named.is_empty():
         return empty(table)
-    rows = pl.scan_delta(open_table(setup.root, table.name)).filter(where).select(table.schema.names)
+    rows = scan(setup.root, table).filter(where).select(table.schema.names)
     return rows.join(named.lazy(), on=on, how="semi").collect()
 
 
@@ -126,14 +126,14 @@ def _copies(rows: pl.DataFrame, table: Table) -> pl.DataFrame:
 def _refused_before(setup: Setup, copies: pl.DataFrame) -> pl.DataFrame:
     key = list(QUARANTINE.key)
     blocks = set((copies["received_time"].dt.epoch("us") // MINUTE_US).unique().to_list())
-    rows = pl.scan_delta(open_table(setup.root, QUARANTINE.name)).filter(_any(blocks, QUARANTINE.time))
+    rows = scan(setup.root, QUARANTINE).filter(_any(blocks, QUARANTINE.time))
     return rows.select(QUARANTINE.schema.names).join(copies.lazy().select(key), on=key, how="semi").collect()
 
 
 def quarantined_copies(setup: Setup) -> pl.DataFrame:
     """(topic, digest, received_time) of messages that quarantine holds more than once."""
     key = list(QUARANTINE.key)
-    rows = pl.scan_delta(open_table(setup.root, QUARANTINE.name)).select(key)
+    rows = scan(setup.root, QUARANTINE).select(key)
     return rows.filter(pl.len().over("topic", "digest") > 1).collect()
 
 

@@ -22,6 +22,7 @@ from pipelines import counts, files
 from pipelines.blocks import any_of, block, blocks_of, changed_blocks, changed_posts, ranges
 from pipelines.commit import Change, Conflict, add_file, commit, said, told
 from pipelines.files import Pinned, entry
+from pipelines.kernels.frames import empty
 from pipelines.sparse import thin
 
 
@@ -216,6 +217,17 @@ def read(root: Path, table: Table, blocks: set[int], columns: Sequence[str] | No
     if attempt is not None:
         attempt.reads.append((table, pinned.version, blocks))
     return read_blocks(pinned, table, blocks, columns)
+
+
+def scan(root: Path, table: Table, since_us: int | None = None) -> pl.LazyFrame:
+    """Rows as they stand now, lazily; without files whose rows all are from before a moment (microseconds since 1970),
+    if one is given. Polars' own scan of a Delta table opens every file, and finds none in a folder whose name has a
+    space."""
+    pinned = newest_version(root, table.name)
+    chosen = [file.name for file in files.listed(pinned, table) if since_us is None or file.high_us >= since_us]
+    if not chosen:
+        return pl.LazyFrame(schema=empty(table).schema)
+    return pl.scan_parquet([pinned.folder / name for name in chosen], glob=False)
 
 
 def replace_blocks(

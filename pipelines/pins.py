@@ -12,10 +12,9 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from deltalake import DeltaTable
-
 from contracts.layout import Layout, Positions, fsync_folder, make_folder
 from contracts.times import from_us
+from pipelines.files import names_of
 from pipelines.piece import Piece
 
 NAME = "%Y%m%dT%H%M%SZ"
@@ -89,7 +88,7 @@ def _piece(kind: str, moment: datetime, files: int, size: int, work: partial[Non
 def _sources(root: Path, positions: Positions) -> dict[str, list[Path]]:
     layout = Layout(root)
     return {
-        name: sorted(map(Path, DeltaTable(str(layout.table(name).absolute()), version=version).file_uris()))
+        name: sorted(layout.table(name).absolute() / file for file in names_of(layout.table(name), version))
         for name, version in positions.versions.items()
     }
 

@@ -23,7 +23,7 @@ from pipelines.blocks import blocks_of
 from pipelines.judgement import LANDED, Judgement, changes, judge, quarantined_copies
 from pipelines.kernels.frames import empty
 from pipelines.kernels.unite import supersede
-from pipelines.lake import open_table, replace_blocks
+from pipelines.lake import replace_blocks, scan
 from pipelines.stages import MINUTES_OF, Setup, registry
 
 CHUNK_ROWS = 100_000
@@ -129,7 +129,7 @@ def raw_chunks(raw: Path, segments: Iterable[Segment], since: datetime | None) -
 def quarantined(setup: Setup, reasons: Sequence[str], since: datetime | None) -> pl.DataFrame:
     """Rows of the quarantined messages of which any copy has one of the reasons (none given: any) and was received
     since a moment; all copies of each, messages that came first first."""
-    rows = pl.scan_delta(open_table(setup.root, QUARANTINE.name))
+    rows = scan(setup.root, QUARANTINE)
     wanted = pl.lit(value=True)
     if reasons:
         wanted &= pl.col("reason").is_in(reasons)

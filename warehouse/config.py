@@ -48,7 +48,7 @@ class Config:
     def build(environ: Mapping[str, str], root: Path | None = None, catalogue: Path | None = None) -> "Config":
         """From LAMPLIGHT_DATA, _REGISTRY, _DISTRICTS, _CATALOGUE_POLL_S and _QUERY_...; raises
         SettingError."""
-        root = root or data_root(environ)
+        root = data_root(environ, root)
         return Config(
             root=root,
             registry=read(environ, "LAMPLIGHT_REGISTRY", Layout(root).registry, Path),

@@ -15,6 +15,7 @@ from contracts.layout import Layout, Positions
 from contracts.schemas import TABLES
 from contracts.settings import SettingError
 from warehouse.config import Config, Verbs
+from warehouse.files import names_of
 
 FORMATS = ("table", "json")
 
@@ -83,7 +84,7 @@ def _current(folder: Path, version: int | None) -> tuple[set[Path], int]:
     except DeltaError as error:
         raise SettingError(f"version {version} of {folder} cannot be read: {error}") from error
     rows = sum(pa.table(table.get_add_actions(flatten=True))["num_records"].to_pylist())
-    return {folder / Path(path).name for path in table.file_uris()}, rows
+    return {folder / name for name in names_of(table)}, rows
 
 
 def _files(folder: Path) -> Iterator[Path]:

@@ -7,6 +7,7 @@ from functools import lru_cache
 from pathlib import Path
 from urllib.parse import unquote
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 from deltalake import DeltaTable
 
@@ -35,9 +36,13 @@ def listed(folder: Path, version: int, before: Listed | None = None) -> Listed:
     if before and before.entry and before.version <= version and before.entry == stamp(_entry(entries, before.version)):
         names = _forward(entries, before.names, range(before.version + 1, version + 1))
     if names is None:
-        uris = DeltaTable(str(folder), version=version).file_uris()
-        names = frozenset(uri.removeprefix("file://").removeprefix(f"{folder}/") for uri in uris)
+        names = names_of(DeltaTable(str(folder), version=version))
     return Listed(entry=stamp(_entry(entries, version)), version=version, names=names)
+
+
+def names_of(table: DeltaTable) -> frozenset[str]:
+    """The files of a table's version, below its folder. (Addresses would have %20 for a space of the folder's.)"""
+    return frozenset(pa.table(table.get_add_actions())["path"].to_pylist())
 
 
 def _entry(entries: Path, version: int) -> Path:

@@ -69,6 +69,9 @@ _HELD = {"boot_id": pl.String, "stream": pl.String, "seq": pl.Int64}
 
 def landed(messages: pl.DataFrame) -> pl.DataFrame:
     """The cover that MESSAGES make; copies do no harm."""
+    # the rows of a message mostly stand together, and to group ten times as many takes ten times as long
+    is_new = [pl.col(name).ne_missing(pl.col(name).shift(1)) for name in MESSAGES]
+    messages = messages.filter(pl.any_horizontal(is_new))
     period = pl.col("stream").replace_strict(_PERIODS, default=timedelta(0), return_dtype=pl.Duration("us"))
     seq = pl.col("seq")
     # a first_seq above its seq is none: that head is broken

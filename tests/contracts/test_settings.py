@@ -27,6 +27,14 @@ def test_a_wrong_value_names_its_variable(parse: object, text: str) -> None:
         settings.read({"LAMPLIGHT_X": text}, "LAMPLIGHT_X", None, parse)  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("name", ["a%20b", "a[d]", "a^b", "a|b", "a\\b", "a\nb"])
+def test_a_data_root_that_delta_does_not_take_is_one_line(tmp_path: Path, name: str) -> None:
+    for environ, given in (({"LAMPLIGHT_DATA": str(tmp_path / name)}, None), ({}, tmp_path / name)):
+        with pytest.raises(SettingError, match="change LAMPLIGHT_DATA") as refused:
+            settings.data_root(environ, given)
+        assert len(str(refused.value).splitlines()) == 1
+
+
 def test_a_writable_folder_is_made_and_left_empty(tmp_path: Path) -> None:
     folder = settings.writable_folder(tmp_path / "a" / "b")
     assert list(folder.iterdir()) == []
