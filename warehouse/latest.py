@@ -6,7 +6,6 @@ used, its time, and the time of the newest value, used or not.
 """
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +16,7 @@ from warehouse.reference import LATEST, ReferenceTable
 
 _READ = ["post_id", "quantity", "last_value", "last_used_time", "last_event_time"]
 _CELL = ["post_id", "quantity"]
+_TEXTS: dict[str, pl.DataType] = {"post_id": pl.String(), "quantity": pl.String()}
 _NEVER = np.iinfo(np.int64).min
 _QUANTITIES = pl.DataFrame(
     {
@@ -42,25 +42,23 @@ class Latest:
     """What files of HOURS say of latest values, kept by path."""
 
     def __init__(self) -> None:
-        self._cells: dict[tuple[str, str], int] = {}
+        self._cells = pl.DataFrame(schema=_TEXTS | {"cell": pl.Int64})
         self._said: dict[str, _Said] = {}
 
     def of(self, paths: list[str]) -> ReferenceTable:
         """The latest values that these files hold together, in any order. Files not seen before are read; those that
         are no longer asked for are forgotten."""
         self._said = {path: self._said.get(path) or self._read(path) for path in paths}
-        values = np.full(len(self._cells), np.nan)
-        used_us, newest_us = (np.full(len(self._cells), _NEVER) for _ in range(2))
+        values = np.full(self._cells.height, np.nan)
+        used_us, newest_us = (np.full(self._cells.height, _NEVER) for _ in range(2))
         for said in self._said.values():
             # a cell stands once in a file, so plain indexing will do
             is_later = said.used_us > used_us[said.cells]
             later = said.cells[is_later]
             values[later], used_us[later] = said.values[is_later], said.used_us[is_later]
             newest_us[said.cells] = np.maximum(newest_us[said.cells], said.newest_us)
-        names: list[Any] = list(zip(*self._cells, strict=True)) or [[], []]
-        times = {"event_time": _times(used_us), "newest_time": _times(newest_us)}
         rows = (
-            pl.DataFrame({"post_id": names[0], "quantity": names[1], "value": values, **times}, schema_overrides=_TEXTS)
+            self._cells.with_columns(value=pl.Series(values), event_time=_times(used_us), newest_time=_times(newest_us))
             .filter(pl.col("newest_time").is_not_null())
             .with_columns(value=pl.when(pl.col("event_time").is_not_null()).then(pl.col("value")))
             .join(_QUANTITIES, on="quantity", how="left")
@@ -80,16 +78,16 @@ class Latest:
                 newest=pl.col("last_event_time").max().dt.epoch("us"),
             )
         )
-        numbers = [self._cells.setdefault(cell, len(self._cells)) for cell in rows.select(_CELL).iter_rows()]
+        new = rows.select(_CELL).join(self._cells, on=_CELL, how="anti")
+        numbers = pl.int_range(self._cells.height, self._cells.height + new.height, eager=True)
+        self._cells = self._cells.vstack(new.with_columns(cell=numbers))
+        numbered = rows.select(_CELL).join(self._cells, on=_CELL, how="left", maintain_order="left")
         return _Said(
-            cells=np.array(numbers, np.int64),
+            cells=numbered["cell"].to_numpy(),
             values=rows["last_value"].fill_null(np.nan).to_numpy(),
             used_us=rows["used"].to_numpy(),
             newest_us=rows["newest"].to_numpy(),
         )
-
-
-_TEXTS = {"post_id": pl.String, "quantity": pl.String}
 
 
 def _times(moments_us: npt.NDArray[np.int64]) -> pl.Series:
