@@ -1,7 +1,6 @@
 """Publish again whenever the lake's positions, the registry or the file of the districts change."""
 
 import contextlib
-import os
 import signal
 import time
 from threading import Event
@@ -11,7 +10,6 @@ from contracts.logs import say
 from warehouse.catalogue import Kept, NotPublished, publish
 from warehouse.config import Config
 
-NICENESS = 10  # the pipeline comes first
 RETRY_S = 1.0  # after a disk that refused
 
 
@@ -56,9 +54,8 @@ def _follow(config: Config, kept: Kept, stop: Event) -> None:
 
 
 def run_until_signal(config: Config) -> None:
-    """Follow until SIGTERM or SIGINT, niced."""
+    """Follow until SIGTERM or SIGINT."""
     stop = Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    os.nice(NICENESS)
     follow(config, stop)

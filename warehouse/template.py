@@ -77,6 +77,8 @@ def attach(path: Path) -> duckdb.DuckDBPyConnection:
     """A connection to a catalogue file, made when it is missing, under the name that catalog.duckdb is opened by."""
     connection = duckdb.connect(":memory:")
     connection.execute("SET enable_progress_bar = false")
+    # a list of files is bound by the footer of its first, mostly the one of last time
+    connection.execute("SET parquet_metadata_cache = true")
     options = f"STORAGE_VERSION {quoted(STORAGE_VERSION)}, BLOCK_SIZE {BLOCK_SIZE}"
     connection.execute(f"ATTACH {quoted(str(path))} AS catalog ({options})")
     connection.execute("USE catalog")

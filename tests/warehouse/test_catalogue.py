@@ -34,7 +34,7 @@ from warehouse.catalogue import publish
 from warehouse.query import open_catalogue
 
 ROOT = Path(__file__).parents[2]
-PATIENCE = 2_000  # looks at what a niced process does
+PATIENCE = 2_000  # looks at what another process does
 
 
 def test_the_catalogue_follows_the_stored_vector_and_not_the_tables(tmp_path: Path) -> None:
