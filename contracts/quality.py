@@ -95,7 +95,7 @@ LIMITS: dict[str, Limits] = {
         Limits(quantity="pressure_hpa", noise=0.1, step_fail=2, still=0),
         Limits(quantity="no2_ug_m3", noise=1, spike_scales=3.3, still=0),
         # below its detection limit a sensor stands still
-        Limits(quantity="o3_ug_m3", noise=1, spike_scales=2.8, still=0, still_below=2),
+        Limits(quantity="o3_ug_m3", noise=1, spike_scales=2.8, still=0, still_below=2, still_neighbours=4),
         Limits(quantity="so2_ug_m3", noise=0.2, still=0),
         Limits(quantity="co_ug_m3", noise=10, spike_scales=3.2, still=0),
         Limits(quantity="pm2_5_ug_m3", noise=0.5, still=0),
