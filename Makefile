@@ -55,7 +55,7 @@ bench-pipeline: build ## the Beam graph beside plain Polars and element-wise Bea
 	@$(BIN)/python -m bench.tick
 	@$(BIN)/python -m bench.rollups
 
-bench-quality: build ## recall of injected faults and share of good values flagged (SEED=4001 RUNS=4 POSTS= HOURS=)
+bench-quality: build ## recall of injected faults and share of good values flagged (SEED=8001 RUNS=4 POSTS= HOURS=)
 	@$(BIN)/python -m bench.quality $(if $(SEED),--seed $(SEED),) $(if $(RUNS),--runs $(RUNS),) $(if $(POSTS),--posts $(POSTS),) $(if $(HOURS),--hours $(HOURS),)
 
 bench-warehouse: build ## a month of 400 posts: queries beside a glob, bytes a reading, publishing, 20 analysts (2 h; ROOT= keeps the lake, DAYS= POSTS=)
