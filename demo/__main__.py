@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from shlex import quote
 
 from contracts import settings
 from contracts.layout import Layout
@@ -48,12 +49,13 @@ def start(config: Config) -> int:
     _empty(config.root)
     environment = config.environment()
     subprocess.run([sys.executable, "-m", "sensors_sim", "fleet"], check=True, env=environment)
+    folder = quote(str(config.root))
     print(
         f"""
 Lamplight: about 400 simulated lampposts of four districts of Hong Kong, live.
 
   open feeds    {config.api_url}/            (weather, air and traffic; JSON, GeoJSON, CSV, Parquet)
-  analysts      LAMPLIGHT_DATA={config.root} .venv/bin/python -m warehouse sql "SELECT * FROM windows LIMIT 10"
+  analysts      LAMPLIGHT_DATA={folder} .venv/bin/python -m warehouse sql "SELECT * FROM windows LIMIT 10"
   devices       mqtt://{config.mqtt_host}:{config.mqtt_port}   topics lamplight/v1/{{post_id}}/{{stream}}
   health        {"  ".join(f"http://{host}:{port}/health" for host, port in config.health.values())}
                 (ingest, receipts, pipelines; /metrics beside each)

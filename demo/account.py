@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import polars as pl
+from deltalake import DeltaTable
 
 from contracts.layout import Layout, instances, sealed_segments
 from contracts.payloads import digest
@@ -37,7 +38,8 @@ def account(layout: Layout, before_us: int) -> Account:
     held: dict[bool, set[int]] = {True: set(), False: set()}
     doubled = 0
     for table in (*READING_TABLES, QUARANTINE):
-        frame = pl.scan_delta(str(layout.table(table.name))).select(table.identity).collect()
+        stored = DeltaTable(str(layout.table(table.name))).to_pyarrow_table(columns=list(table.identity))
+        frame = pl.DataFrame(stored)
         held[table.is_reading].update(frame["digest"].unique())
         doubled += frame.height - frame.n_unique()
     readings = landed & held[True]

@@ -61,7 +61,7 @@ def is_fresh(port: int) -> bool:
 
 
 def test_it_stops_by_itself_and_says_that_all_is_well(tmp_path: Path) -> None:
-    with demo(tmp_path / "data", "--seconds", "35") as (process, port):
+    with demo(tmp_path / "our data ü", "--seconds", "35") as (process, port):
         wait_for("the weather feed to fill", lambda: is_fresh(port))
         before = httpx.get(f"http://127.0.0.1:{port}/latest/weather.json").json()["data_through"]
         wait_for(
