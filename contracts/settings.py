@@ -50,7 +50,7 @@ def positive(text: str) -> float:
     return number
 
 
-# delta-rs takes a path for an address: it decodes %20, turns \\ around and refuses the rest (measured with 1.6)
+# delta-rs takes a path for an address: it decodes %20, turns \ around and refuses the rest (measured with 1.6)
 NOT_IN_PATHS = "%\\[]^|"
 
 

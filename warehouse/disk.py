@@ -15,7 +15,6 @@ from contracts.layout import Layout, Positions
 from contracts.schemas import TABLES
 from contracts.settings import SettingError
 from warehouse.config import Config, Verbs
-from warehouse.files import names_of
 
 FORMATS = ("table", "json")
 
@@ -83,8 +82,8 @@ def _current(folder: Path, version: int | None) -> tuple[set[Path], int]:
         table = DeltaTable(str(folder.absolute()), version=version)
     except DeltaError as error:
         raise SettingError(f"version {version} of {folder} cannot be read: {error}") from error
-    rows = sum(pa.table(table.get_add_actions(flatten=True))["num_records"].to_pylist())
-    return {folder / name for name in names_of(table)}, rows
+    actions = pa.table(table.get_add_actions(flatten=True))
+    return {folder / name for name in actions["path"].to_pylist()}, sum(actions["num_records"].to_pylist())
 
 
 def _files(folder: Path) -> Iterator[Path]:

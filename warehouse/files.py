@@ -36,13 +36,10 @@ def listed(folder: Path, version: int, before: Listed | None = None) -> Listed:
     if before and before.entry and before.version <= version and before.entry == stamp(_entry(entries, before.version)):
         names = _forward(entries, before.names, range(before.version + 1, version + 1))
     if names is None:
-        names = names_of(DeltaTable(str(folder), version=version))
+        # (addresses would have %20 for a space of the folder's)
+        actions = DeltaTable(str(folder), version=version).get_add_actions()
+        names = frozenset(pa.table(actions)["path"].to_pylist())
     return Listed(entry=stamp(_entry(entries, version)), version=version, names=names)
-
-
-def names_of(table: DeltaTable) -> frozenset[str]:
-    """The files of a table's version, below its folder. (Addresses would have %20 for a space of the folder's.)"""
-    return frozenset(pa.table(table.get_add_actions())["path"].to_pylist())
 
 
 def _entry(entries: Path, version: int) -> Path:
